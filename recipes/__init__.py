@@ -1,0 +1,63 @@
+"""Neural networks of every family as short builder functions that return compiled Keras models.
+
+    import recipes
+
+    model = recipes.resnet((32, 32, 3), 10)
+    recipes.fit(model, (x, y), validation=0.1, epochs=30)
+
+Names are imported when first used, so `import recipes` loads neither Keras nor a backend.
+"""
+
+import importlib
+import os
+
+__version__ = "0.1.0"
+
+# In a checkout, layers/ and callbacks/ lie beside this folder; installed, they lie inside it.
+if not os.path.isdir(os.path.join(__path__[0], "layers")):
+    __path__.append(os.path.dirname(__path__[0]))
+
+_PUBLIC = {
+    "mlp": "recipes.tabular.mlp",
+    "mlp_space": "recipes.tabular.mlp",
+    "resnet": "recipes.vision.resnet",
+    "resnet_space": "recipes.vision.resnet",
+    "efficientnet": "recipes.vision.efficientnet",
+    "efficientnet_space": "recipes.vision.efficientnet",
+    "list_variants": "recipes.training.recipe",
+    "fit": "recipes.training.fit",
+    "predict": "recipes.training.inference",
+    "evaluate": "recipes.training.inference",
+    "save": "recipes.training.saving",
+    "load_model": "recipes.training.saving",
+    "freeze": "recipes.training.transfer",
+    "unfreeze": "recipes.training.transfer",
+    "replace_head": "recipes.training.transfer",
+    "fine_tune": "recipes.training.transfer",
+    "add_lora": "recipes.training.transfer",
+    "tune": "recipes.tuning",
+    "hypermodel": "recipes.tuning",
+    "TuneResult": "recipes.tuning",
+    "AdamW": "recipes.training.optimizer",
+    "SGD": "recipes.training.optimizer",
+    "CrossEntropy": "recipes.training.losses",
+    "Accuracy": "recipes.training.losses",
+}
+_PACKAGES = ("callbacks", "data", "layers", "weights")
+
+__all__ = [*_PUBLIC, *_PACKAGES]
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _PACKAGES:
+        value = importlib.import_module(f"recipes.{name}")
+    else:
+        raise AttributeError(f"module 'recipes' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Networks for tables: numeric columns and integer categories."""

@@ -1,0 +1,1 @@
+"""Optimizers, losses, `fit`, transfer learning and saving."""

@@ -1,0 +1,142 @@
+"""What `recipes.fit` looks at before the first step: the errors that Keras lets through in silence or reports in ops."""
+
+import numpy as np
+
+from recipes.layers import CategoryEmbedding
+
+
+def check_arrays(model, x, y, *, name="data", classes=None):
+    """Raise `ValueError` unless arrays `x` and targets `y` fit `model`; return them as numpy arrays.
+
+    Args:
+        model: Keras model with named inputs.
+        x: Array, or dict of arrays by input name.
+        y: Array of targets.
+        name: What to call the pair in messages, such as `"validation"`.
+        classes: Number of classes if integer `y` are class ids, else `None`.
+
+    Returns:
+        `(x, y)` as numpy arrays; the caller's objects are not changed.
+    """
+    if isinstance(x, dict):
+        wanted = {tensor.name: tensor for tensor in model.inputs}
+        if set(x) != set(wanted):
+            raise ValueError(f"{name}: x must be a dict with the keys {sorted(wanted)}. Received: {sorted(x)}")
+        x = {key: _check_input(x[key], wanted[key].shape, f"{name} x[{key!r}]") for key in x}
+        length = len(next(iter(x.values())))
+    elif len(model.inputs) != 1:
+        raise ValueError(
+            f"{name}: x must be a dict with the keys {sorted(t.name for t in model.inputs)}. Received: one array"
+        )
+    else:
+        x = _check_input(x, model.inputs[0].shape, f"{name} x")
+        length = len(x)
+    for layer in model.layers:
+        if isinstance(layer, CategoryEmbedding):
+            _check_categories(x if not isinstance(x, dict) else x["categories"], layer.sizes, f"{name} x['categories']")
+    if y is None:
+        return x, None
+    y = _array(y, f"{name} y")
+    if len(y) != length:
+        raise ValueError(f"{name}: x has {length} examples and y has {len(y)}; they must be equally long.")
+    if y.dtype.kind in "US":
+        raise ValueError(
+            f"{name} y must be numbers: class ids 0, 1, ... Received strings such as {str(y.flat[0])!r}; encode them with "
+            "`classes, y = numpy.unique(y, return_inverse=True)`."
+        )
+    _check_finite(y, f"{name} y")
+    if classes is not None:
+        _check_labels(y, classes, f"{name} y")
+    return x, y
+
+
+def _array(value, name):
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(
+            f"{name} is a masked array, and the mask would be ignored. Fill it first: `array.filled(value)`."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a rectangular array; its rows differ in length or shape.") from error
+    if array.dtype == object:
+        raise ValueError(f"{name} must be numbers. Received: dtype object (rows of different length, or mixed types).")
+    if array.dtype.kind == "c":
+        raise ValueError(
+            f"{name} must be real numbers. Received: dtype {array.dtype}; the imaginary part would be dropped."
+        )
+    if array.ndim == 0 or len(array) == 0:
+        raise ValueError(f"{name} holds 0 examples. Received: shape {array.shape}")
+    return array
+
+
+def _check_input(value, expected, name):
+    array = _array(value, name)
+    if array.dtype.kind in "US":
+        raise ValueError(f"{name} must be numbers. Received: dtype {array.dtype}")
+    shape, expected = array.shape[1:], tuple(expected)[1:]
+    fits = len(shape) == len(expected) and all(e is None or e == s for s, e in zip(shape, expected, strict=True))
+    if not fits:
+        hint = ""
+        if len(expected) == 3 and len(shape) == 3 and shape == (expected[2], *expected[:2]):
+            hint = " These images look channels first: transpose them with x.transpose(0, 2, 3, 1)."
+        elif len(expected) == 3 and len(shape) == 2 and shape == expected[:2] and expected[2] == 1:
+            hint = " The channel axis is missing: pass x[..., None]."
+        elif len(expected) == 3 and len(shape) == 3 and shape[:2] == expected[:2] and shape[2] == 1:
+            hint = " Grey images for a colour model: repeat the channel with numpy.repeat(x, 3, axis=-1)."
+        elif len(expected) == 3 and len(shape) == 3 and shape[2] == expected[2]:
+            hint = f" Resize the images to {expected[0]}x{expected[1]}, or build the model for their size."
+        raise ValueError(
+            f"{name} must have shape (examples, {', '.join(map(str, expected))}). Received: {array.shape}.{hint}"
+        )
+    _check_finite(array, name)
+    return array
+
+
+def _check_finite(array, name):
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):
+        narrow = array.astype("float32") if array.dtype.itemsize > 4 else array
+    if np.isfinite(narrow.sum(dtype="float64")):  # one pass; a finite sum has finite terms
+        return
+    bad = np.argwhere(~np.isfinite(narrow))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        value = array[where]
+        why = "overflows float32" if np.isfinite(value) else "is not finite"
+        raise ValueError(f"{name} must be finite. {name}[{', '.join(map(str, where))}] = {value} {why}.")
+
+
+def _check_labels(y, classes, name):
+    if y.ndim > 1 and y.shape[-1] == classes:  # one-hot or soft
+        if (y < 0).any() or np.abs(y.sum(axis=-1) - 1).max() > 1e-3:
+            raise ValueError(
+                f"{name} must be probabilities that sum to 1 a row, or class ids. Received: shape {y.shape}"
+            )
+        return
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[-1] != 1):
+        raise ValueError(
+            f"{name} must be class ids (examples,) or probabilities (examples, {classes}). Received: shape {y.shape}"
+        )
+    if y.dtype.kind == "f" and (y != np.round(y)).any():
+        raise ValueError(f"{name} must be whole class ids. Received a fraction: {y[y != np.round(y)].flat[0]}")
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        fix = "Subtract 1 from y" if low == 1 and high == classes else f"Build the model with num_classes={high + 1}"
+        if low < 0:
+            fix = "Number the classes from 0"
+        raise ValueError(
+            f"{name} labels span {low}..{high}, but the model has {classes} classes, 0..{classes - 1}. {fix}."
+        )
+
+
+def _check_categories(ids, sizes, name):
+    if ids.dtype.kind not in "iub" and (ids != np.round(ids)).any():
+        raise ValueError(f"{name} must be integers. Received: dtype {ids.dtype}")
+    for column, size in enumerate(sizes):
+        low, high = int(ids[:, column].min()), int(ids[:, column].max())
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, 0..{size - 1}."
+            )

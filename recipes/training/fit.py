@@ -1,0 +1,211 @@
+"""`recipes.fit`: one call that trains a model the way its recipe says."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from recipes.layers import Standardize
+from recipes.training.checks import check_arrays
+from recipes.training.recipe import adapt_model, check_count, get_recipe, recompile, set_recipe
+
+
+def fit(
+    model,
+    data,
+    *,
+    validation=None,
+    epochs=None,
+    batch_size=None,
+    schedule="auto",
+    augment="auto",
+    seed=0,
+    class_weight=None,
+    sample_weight=None,
+    early_stopping=None,
+    initial_epoch=0,
+    callbacks=(),
+    verbose="auto",
+):
+    """Train `model` as its recipe says: schedule, augmentation, batch size and order, in one call of `model.fit`.
+
+    Arrays are checked before the first step. The order of the examples and their augmentation depend on `seed` and the
+    epoch alone. A model that standardises its input is adapted to the training data first, if it is not yet.
+
+    Args:
+        model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
+        data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The last
+            two keep their own order, batch size and augmentation.
+        validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no validation,
+            or for that of a `recipes.data.Data`.
+        epochs: Number of passes; `None` as the recipe says.
+        batch_size: Examples a step; `None` as the recipe says, less on little data so that an epoch has ten steps.
+        schedule: `"auto"` as the recipe says, a callback of `recipes.callbacks`, or `None` for the compiled rate.
+        augment: `"auto"` as the recipe says, the name of a policy of `recipes.data.augment`, a function
+            `(images, rng) -> images`, or `None`.
+        seed: Integer that fixes order, augmentation and the split.
+        class_weight: Dict from each class id to its weight.
+        sample_weight: Array `(examples,)` of weights, for arrays.
+        early_stopping: Number of epochs without a better validation loss after which training stops and the best
+            weights return; `None` to train to the end.
+        initial_epoch: Epoch to start from.
+        callbacks: More Keras callbacks.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        `keras.callbacks.History`.
+
+    Raises:
+        ValueError: If the data do not fit the model, or an argument is out of its range; before any step.
+
+    Example:
+
+    >>> data = recipes.data.load("digits")
+    >>> model = recipes.resnet((8, 8, 1), 10)
+    >>> history = recipes.fit(model, data, epochs=1, verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'learning_rate', 'loss', 'val_accuracy', 'val_loss']
+    """
+    training = training_settings(model)
+    epochs = training["epochs"] if epochs is None else epochs
+    check_count("epochs", epochs, minimum=0)
+    train, validation = prepare(
+        model,
+        data,
+        validation,
+        batch_size=batch_size,
+        augment=augment,
+        seed=seed,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+    )
+    callbacks = [*make_schedule(model, schedule), *callbacks]
+    if early_stopping is not None:
+        check_count("early_stopping", early_stopping)
+        if validation is None:
+            raise ValueError("early_stopping needs validation data: pass validation=(x, y) or a fraction such as 0.1.")
+        callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=early_stopping, restore_best_weights=True))
+    return model.fit(
+        train,
+        validation_data=validation,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        class_weight=class_weight,
+        callbacks=callbacks,
+        verbose=verbose,
+    )
+
+
+def training_settings(model):
+    """Return the training part of the model's recipe; for a stranger the defaults of its task, with a warning."""
+    settings = get_recipe(model).get("training")
+    if settings is None:
+        if not model.compiled:
+            raise ValueError("model is not compiled. Call model.compile(...), or build it with a function of recipes.")
+        warnings.warn(
+            f"{model.name} did not come from a builder of recipes, so it has no training recipe: WarmupCosine from its "
+            "compiled rate, 30 epochs, batches of 128, no augmentation.",
+            stacklevel=3,
+        )
+        settings = {"task": None, "schedule": "WarmupCosine", "epochs": 30, "batch_size": 128, "augment": None}
+    return settings
+
+
+def prepare(
+    model, data, validation=None, *, batch_size=None, augment="auto", seed=0, sample_weight=None, class_weight=None
+):
+    """Check the data and turn them into what `model.fit` takes.
+
+    Args:
+        model: Model to train; its `Standardize` layers are adapted if they are not.
+        data, validation, batch_size, augment, seed, sample_weight, class_weight: As in `fit`.
+
+    Returns:
+        `(train, validation)`: a `recipes.data.Batches` and `Batches` or `None`, or the datasets that came in.
+    """
+    from recipes.data import Batches, Data, split
+    from recipes.data.augment import automatic
+
+    training = get_recipe(model).get("training") or {"batch_size": 128, "augment": None, "task": None}
+    if isinstance(data, Data):
+        validation = data.validation if validation is None else validation
+        if data.info.class_names:
+            set_recipe(model, {**get_recipe(model), "class_names": list(data.info.class_names)})
+        data = data.train
+    if not isinstance(data, tuple):
+        _check_dataset(model, data, validation, sample_weight)
+        return data, validation
+    if len(data) != 2:
+        raise ValueError(
+            f"data must be (x, y), a recipes.data.Data, a tf.data.Dataset or a PyDataset. Received: {len(data)} parts"
+        )
+    classes = model.output_shape[-1] if training["task"] == "classify" else None
+    x, y = check_arrays(model, *data, classes=classes)
+    _check_weights(y, class_weight, sample_weight, classes)
+    if isinstance(validation, (int, float)):
+        if not 0 < validation < 1:
+            raise ValueError(f"validation must be data or a fraction in (0, 1). Received: validation={validation}")
+        if sample_weight is not None:
+            raise ValueError(
+                "validation must be data, not a fraction, when sample_weight is given: split both yourself."
+            )
+        (x, y), validation = split(x, y, validation, seed=seed, stratify=classes is not None)
+    if isinstance(validation, tuple):
+        validation = check_arrays(model, *validation, name="validation", classes=classes)
+        validation = Batches(*validation, batch_size or 256, shuffle=False)
+    if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
+        adapt_model(model, x, y)
+        recompile(model)
+    if augment == "auto":
+        augment = training["augment"]
+    if augment is None or isinstance(augment, str):
+        augment = automatic(augment, model.input_shape[1:]) if augment else None
+    if batch_size is None:
+        batch_size = default_batch_size(len(y), training["batch_size"])
+    check_count("batch_size", batch_size)
+    return Batches(x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight), validation
+
+
+def default_batch_size(examples, preferred):
+    """Return `preferred`, halved until an epoch of `examples` has ten steps, but not below 16."""
+    while preferred > 16 and examples < 10 * preferred:
+        preferred //= 2
+    return preferred
+
+
+def make_schedule(model, schedule):
+    """Return the list of the schedule callback that `schedule` means: none, or one."""
+    import recipes.callbacks
+
+    if schedule == "auto":
+        name = training_settings(model)["schedule"]
+        schedule = getattr(recipes.callbacks, name)() if name else None
+    if schedule is not None and not isinstance(schedule, keras.callbacks.Callback):
+        raise ValueError(f'schedule must be "auto", a callback of recipes.callbacks or None. Received: {schedule!r}')
+    return [] if schedule is None else [schedule]
+
+
+def _check_dataset(model, data, validation, sample_weight):
+    if isinstance(data, (np.ndarray, list, dict)):
+        raise ValueError("data must be (x, y), a tuple of two arrays, to train on arrays. Received: x without y")
+    if isinstance(validation, float):
+        raise ValueError("validation must be data, not a fraction, unless data are arrays (x, y).")
+    if sample_weight is not None:
+        raise ValueError("sample_weight goes with arrays (x, y); let a dataset yield (x, y, sample_weight).")
+    if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
+        raise ValueError("This model standardises its inputs: build it with adapt=(x, y) to train it on a dataset.")
+
+
+def _check_weights(y, class_weight, sample_weight, classes):
+    if class_weight is not None:
+        missing = sorted({int(c) for c in np.unique(y)} - set(class_weight)) if classes and y.ndim == 1 else []
+        if missing:
+            raise ValueError(f"class_weight must name every class of y. Missing: {missing}")
+        if not all(np.isfinite(w) and w >= 0 for w in class_weight.values()):
+            raise ValueError(f"class_weight must be finite and >= 0. Received: {class_weight}")
+    if sample_weight is not None:
+        weight = np.asarray(sample_weight)
+        if weight.shape != (len(y),):
+            raise ValueError(f"sample_weight must have shape ({len(y)},). Received: {weight.shape}")
+        if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+            raise ValueError("sample_weight must be finite, >= 0 and not all zero.")

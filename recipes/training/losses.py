@@ -1,0 +1,130 @@
+"""The losses and the accuracy of every task. Models put out logits, so the losses take logits."""
+
+import keras
+from keras import ops
+
+
+def _are_ids(y_true, y_pred):
+    """Whether targets are class ids (`(batch, ...)` or `(batch, ..., 1)`) and not one probability a class."""
+    return len(y_true.shape) < len(y_pred.shape) or (y_true.shape[-1] == 1 and y_pred.shape[-1] != 1)
+
+
+@keras.saving.register_keras_serializable("recipes")
+class CrossEntropy(keras.losses.Loss):
+    """Softmax cross-entropy of logits with integer ids or probabilities as targets.
+
+    Keras' sparse loss refuses the soft targets that MixUp makes and has no label smoothing; this takes both.
+
+    Args:
+        label_smoothing: Float in `[0, 1)`: the share of each target spread evenly over all classes.
+
+    Call arguments:
+        y_true: Class ids of shape `(batch, ...)` or `(batch, ..., 1)`, or probabilities `(batch, ..., classes)`.
+        y_pred: Logits `(batch, ..., classes)`.
+
+    Example:
+
+    >>> loss = CrossEntropy(label_smoothing=0.1)
+    >>> round(float(loss(np.array([0, 1]), np.zeros((2, 4)))), 4)  # ln 4
+    1.3863
+
+    Reference:
+        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1). Received: label_smoothing={label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        smoothing = self.label_smoothing
+        if not _are_ids(y_true, y_pred):
+            if smoothing:
+                y_true = (1 - smoothing) * y_true + smoothing / y_pred.shape[-1]
+            return -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
+        ids = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+        loss = ops.sparse_categorical_crossentropy(ids, y_pred, from_logits=True)
+        if smoothing:  # the even part: -mean log p = logsumexp - mean of the logits
+            even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+            loss = (1 - smoothing) * loss + smoothing * even
+        return loss
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("recipes")
+class MeanSquaredError(keras.losses.Loss):
+    """Mean squared error in units of `scale`, so that the loss of a target is near 1 at the start whatever its unit.
+
+    Args:
+        scale: Sequence of positive floats, one a target: its standard deviation.
+
+    Call arguments:
+        y_true: Float tensor `(batch,)` or `(batch, targets)`.
+        y_pred: Float tensor `(batch, targets)`.
+
+    Example:
+
+    >>> loss = MeanSquaredError(scale=(10.0,))
+    >>> float(loss(np.array([10.0]), np.array([[0.0]])))
+    1.0
+    """
+
+    def __init__(self, scale=(1.0,), name="mean_squared_error", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.scale = tuple(float(s) for s in scale)
+
+    def call(self, y_true, y_pred):
+        error = (ops.reshape(y_true, ops.shape(y_pred)) - y_pred) / ops.convert_to_tensor(self.scale, y_pred.dtype)
+        return ops.mean(ops.square(error), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": list(self.scale)}
+
+
+@keras.saving.register_keras_serializable("recipes")
+class NotAdapted(keras.losses.Loss):
+    """Refuses to train: the model standardises its input or target, and has not seen the data that says how.
+
+    A builder compiles with it while its `Standardize` layers are untouched; `adapt=` and `recipes.fit` replace it.
+    """
+
+    def __init__(self, name="not_adapted", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        raise ValueError(
+            "This model standardises its inputs, and its statistics are not set, so training would silently run on raw "
+            "numbers. Pass the training data to the builder, `adapt=(x, y)`, or train with `recipes.fit`, which adapts."
+        )
+
+
+@keras.saving.register_keras_serializable("recipes")
+class Accuracy(keras.metrics.MeanMetricWrapper):
+    """Share of predictions whose largest logit is the target: class ids, or the largest of soft targets.
+
+    Example:
+
+    >>> accuracy = Accuracy()
+    >>> accuracy.update_state(np.array([1, 0]), np.array([[0.0, 2.0], [0.0, 2.0]]))
+    >>> float(accuracy.result())
+    0.5
+    """
+
+    def __init__(self, name="accuracy", dtype=None):
+        super().__init__(_matches, name=name, dtype=dtype)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _matches(y_true, y_pred):
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if _are_ids(y_true, y_pred):
+        ids = ops.reshape(y_true, ops.shape(y_pred)[:-1])
+    else:
+        ids = ops.argmax(y_true, axis=-1)
+    return ops.cast(ops.equal(ops.cast(ids, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32")), "float32")

@@ -1,0 +1,227 @@
+"""What turns a graph into a recipe: compiling for a task, and remembering how the model was made and wants to be trained."""
+
+import functools
+import importlib
+import inspect
+
+import keras
+
+import recipes
+from recipes.layers import Standardize
+from recipes.training.losses import Accuracy, CrossEntropy, MeanSquaredError, NotAdapted
+from recipes.training.optimizer import SGD, AdamW
+
+TASKS = ("classify", "multilabel", "regress")
+
+
+def builder(function):
+    """Decorate a family: its models carry `model.recipe`, the plain-JSON facts that rebuild and train them.
+
+    `model.recipe` is `{"builder": name, "arguments": keyword arguments, "training": settings}`. `weights` and `adapt` are
+    left out: what they did is in the weights.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def build(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        model = function(*bound.args, **bound.kwargs)
+        arguments = {k: _plain(v) for k, v in bound.arguments.items() if k not in ("weights", "adapt")}
+        set_recipe(model, {"builder": function.__name__, "arguments": arguments, **get_recipe(model)})
+        return model
+
+    return build
+
+
+def get_recipe(model):
+    """Return the recipe of `model`, or `{}` if it did not come from a builder."""
+    return getattr(model, "recipe", {})
+
+
+def set_recipe(model, recipe):
+    """Give `model` its recipe. Past Keras' attribute tracking, which would wrap the dict in something JSON refuses."""
+    object.__setattr__(model, "recipe", recipe)
+
+
+def compile_model(
+    model,
+    task="classify",
+    *,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    momentum=0.9,
+    beta_2=0.999,
+    label_smoothing=0.0,
+    global_clipnorm=None,
+    schedule="WarmupCosine",
+    epochs=30,
+    batch_size=128,
+    augment=None,
+):
+    """Compile `model` for `task` and record the settings, so that `recompile` and `recipes.fit` know them.
+
+    Args:
+        model: Model that puts out float32 logits, or predictions in original units for `"regress"`.
+        task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label) or `"regress"`.
+        optimizer: `"adamw"` or `"sgd"` (Nesterov).
+        learning_rate: Float >= 0: the peak of the schedule.
+        weight_decay: Float >= 0, decoupled; spares vectors.
+        momentum: Float in `[0, 1)`: the momentum of `"sgd"`, `beta_1` of `"adamw"`.
+        beta_2: Float in `[0, 1)`, for `"adamw"`.
+        label_smoothing: Float in `[0, 1)`, for the two classification tasks.
+        global_clipnorm: Largest norm of all gradients together, or `None`.
+        schedule: Name of a callback of `recipes.callbacks` for `recipes.fit`, or `None`.
+        epochs: Number of epochs `recipes.fit` and `recipes.tune` train for when not told.
+        batch_size: Examples a step when `recipes.fit` is not told.
+        augment: Name of a policy of `recipes.data.augment` for `recipes.fit`, or `None`.
+
+    Returns:
+        `model`, compiled.
+
+    Raises:
+        ValueError: For an unknown task or optimizer.
+    """
+    settings = {k: v for k, v in locals().items() if k != "model"}
+    check_choice("task", task, TASKS)
+    check_choice("optimizer", optimizer, ("adamw", "sgd"))
+    set_recipe(model, {**get_recipe(model), "training": settings})
+    return recompile(model)
+
+
+def recompile(model, **changes):
+    """Compile `model` again from its recorded settings, e.g. after freezing or adapting; `changes` override and are kept.
+
+    A change the optimizer alone understands, `lr_multipliers` or `gradient_accumulation_steps`, is used but not recorded.
+    """
+    extra = {k: changes.pop(k) for k in ("lr_multipliers", "gradient_accumulation_steps") if k in changes}
+    recipe = get_recipe(model)
+    settings = {**recipe["training"], **changes}
+    set_recipe(model, {**recipe, "training": settings})
+    model.compile(
+        optimizer=make_optimizer(settings, **extra), loss=make_loss(model, settings), metrics=make_metrics(settings)
+    )
+    return model
+
+
+def make_optimizer(settings, **extra):
+    """Return the optimizer that `settings` describe."""
+    common = {k: settings[k] for k in ("learning_rate", "weight_decay", "global_clipnorm")}
+    if settings["optimizer"] == "sgd":
+        return SGD(**common, momentum=settings["momentum"], **extra)
+    return AdamW(**common, beta_1=settings["momentum"], beta_2=settings["beta_2"], **extra)
+
+
+def make_loss(model, settings):
+    """Return the loss of the task; one that refuses to train if a standardisation in `model` has seen no data."""
+    scalers = [layer for layer in model.layers if isinstance(layer, Standardize)]
+    if not all(layer.adapted for layer in scalers):
+        return NotAdapted()
+    if settings["task"] == "classify":
+        return CrossEntropy(label_smoothing=settings["label_smoothing"])
+    if settings["task"] == "multilabel":
+        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
+    target = [layer for layer in scalers if layer.invert]
+    return MeanSquaredError(keras.ops.convert_to_numpy(target[0].std).tolist() if target else (1.0,))
+
+
+def make_metrics(settings):
+    """Return fresh metrics of the task."""
+    if settings["task"] == "classify":
+        return [Accuracy()]
+    if settings["task"] == "multilabel":
+        return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+    return [keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+def head(x, num_classes, task, name="logits"):
+    """Put the head of `task` on features `(batch, width)`: float32 logits, or targets in original units.
+
+    Small weights make the loss start at ln(classes), whatever the backbone.
+    """
+    y = keras.layers.Dense(
+        num_classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.01), dtype="float32", name=name
+    )(x)
+    if task == "regress":
+        y = Standardize(invert=True, dtype="float32", name="target")(y)
+    return y
+
+
+def adapt_model(model, x, y=None):
+    """Set the statistics of every `Standardize` layer of `model` from training data; compile again afterwards."""
+    for layer in model.layers:
+        if isinstance(layer, Standardize) and not layer.invert:
+            layer.adapt(x["numeric"] if isinstance(x, dict) else x)
+        elif isinstance(layer, Standardize) and y is not None:
+            layer.adapt(y)
+        elif isinstance(layer, Standardize):
+            raise ValueError(
+                'adapt must be (x, y) for task="regress": the targets are standardised too. Received: x only.'
+            )
+
+
+def list_variants(family):
+    """Return the names of the variants of a builder.
+
+    Args:
+        family: Name of a builder, such as `"resnet"`.
+
+    Returns:
+        List of strings that the builder's `variant=` takes.
+
+    Raises:
+        ValueError: If no builder has that name.
+
+    Example:
+
+    >>> list_variants("resnet")[:2]
+    ['18', '34']
+    """
+    families = [name for name in recipes._PUBLIC if f"{name}_space" in recipes._PUBLIC]
+    check_choice("family", family, families)
+    return list(importlib.import_module(recipes._PUBLIC[family]).VARIANTS)
+
+
+def check_choice(name, value, allowed):
+    """Raise `ValueError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}. Received: {name}={value!r}")
+
+
+def check_count(name, value, minimum=1):
+    """Raise `ValueError` unless `value` is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}. Received: {name}={value!r}")
+
+
+def check_classes(num_classes, task):
+    """Raise `ValueError` unless `num_classes` fits `task`: softmax needs two."""
+    check_choice("task", task, TASKS)
+    check_count("num_classes", num_classes, minimum=2 if task == "classify" else 1)
+
+
+def check_fraction(name, value):
+    """Raise `ValueError` unless `value` is in `[0, 1)`."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1). Received: {name}={value!r}")
+
+
+def check_images(input_shape, minimum=1):
+    """Raise `ValueError` unless `input_shape` is `(height, width, channels)`, channels last, at least `minimum` pixels a side."""
+    if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
+        raise ValueError(
+            f"input_shape must be (height, width, channels), three positive integers. Received: input_shape={input_shape}"
+        )
+    height, width, channels = input_shape
+    if height in (1, 3, 4) and channels > 4:
+        raise ValueError(
+            f"input_shape must be (height, width, channels), channels last; input_shape={input_shape} looks like channels "
+            f"first. Transpose the images with x.transpose(0, 2, 3, 1) and pass {(width, channels, height)}."
+        )
+    if min(height, width) < minimum:
+        raise ValueError(f"input_shape must be at least {minimum} pixels a side. Received: input_shape={input_shape}")
+
+
+def _plain(value):
+    return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,17 @@
+"""What every test shares: a quiet backend, and no state carried from one test to the next."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
