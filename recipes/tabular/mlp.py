@@ -73,7 +73,8 @@ def mlp(
     (None, 3)
 
     Reference:
-        [Holzmüller et al., 2024](https://arxiv.org/abs/2407.04491), table A.1 (width, depth, activation, dropout, decay).
+        [Holzmüller et al., 2024](https://arxiv.org/abs/2407.04491), table A.1 (width, depth, activation, dropout,
+        decay).
     """
     if len(input_shape) != 1 or not isinstance(input_shape[0], int) or input_shape[0] + len(categories) < 1:
         raise ValueError(f"input_shape must be (columns,), one integer. Received: input_shape={input_shape}")

@@ -1,4 +1,4 @@
-"""What `recipes.fit` looks at before the first step: the errors that Keras lets through in silence or reports in ops."""
+"""What `recipes.fit` looks at before the first step: what Keras lets through in silence or reports as a graph error."""
 
 import numpy as np
 
@@ -41,8 +41,8 @@ def check_arrays(model, x, y, *, name="data", classes=None):
         raise ValueError(f"{name}: x has {length} examples and y has {len(y)}; they must be equally long.")
     if y.dtype.kind in "US":
         raise ValueError(
-            f"{name} y must be numbers: class ids 0, 1, ... Received strings such as {str(y.flat[0])!r}; encode them with "
-            "`classes, y = numpy.unique(y, return_inverse=True)`."
+            f"{name} y must be numbers: class ids 0, 1, ... Received strings such as {str(y.flat[0])!r}; encode them "
+            "with `classes, y = numpy.unique(y, return_inverse=True)`."
         )
     _check_finite(y, f"{name} y")
     if classes is not None:
@@ -138,5 +138,6 @@ def _check_categories(ids, sizes, name):
         low, high = int(ids[:, column].min()), int(ids[:, column].max())
         if low < 0 or high >= size:
             raise ValueError(
-                f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, 0..{size - 1}."
+                f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, "
+                f"0..{size - 1}."
             )

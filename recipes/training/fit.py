@@ -34,10 +34,10 @@ def fit(
 
     Args:
         model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
-        data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The last
-            two keep their own order, batch size and augmentation.
-        validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no validation,
-            or for that of a `recipes.data.Data`.
+        data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The
+            last two keep their own order, batch size and augmentation.
+        validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no
+            validation, or for that of a `recipes.data.Data`.
         epochs: Number of passes; `None` as the recipe says.
         batch_size: Examples a step; `None` as the recipe says, less on little data so that an epoch has ten steps.
         schedule: `"auto"` as the recipe says, a callback of `recipes.callbacks`, or `None` for the compiled rate.

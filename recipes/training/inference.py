@@ -1,4 +1,4 @@
-"""`recipes.predict` and `recipes.evaluate`: probabilities and the task's usual measures from a model that puts out logits."""
+"""`recipes.predict` and `recipes.evaluate`: probabilities and the usual measures from a model that puts out logits."""
 
 import dataclasses
 
@@ -15,8 +15,8 @@ class Predictions:
 
     Attributes:
         values: `(examples, classes)` probabilities, or `(examples, targets)` for a regression.
-        labels: `(examples,)` ids of the likeliest class; `(examples, labels)` of 0 and 1 for `"multilabel"`; `None` for a
-            regression.
+        labels: `(examples,)` ids of the likeliest class; `(examples, labels)` of 0 and 1 for `"multilabel"`; `None`
+            for a regression.
         class_names: Names of the classes, or `None` if the model knows none.
     """
 
@@ -41,7 +41,8 @@ def predict(model, x, *, batch_size=256, verbose=0):
     """Predict probabilities and class names, or targets.
 
     Args:
-        model: Model of a builder (`model.recipe` tells its task); any other is taken for a classifier that puts out logits.
+        model: Model of a builder (`model.recipe` tells its task); any other is taken for a classifier that puts out
+            logits.
         x: Array, or dict of arrays by input name.
         batch_size: Examples a step.
         verbose: As in `keras.Model.predict`.
@@ -82,7 +83,8 @@ def evaluate(model, data, *, batch_size=256):
 
     Returns:
         Dict of floats: `accuracy`, `balanced_accuracy`, `f1` (macro), `log_loss` and, with two classes, `roc_auc`;
-        `mae`, `rmse` and `r2` for a regression; `accuracy`, `f1` (macro) and `log_loss` (mean over labels) for `"multilabel"`.
+        `mae`, `rmse` and `r2` for a regression; `accuracy`, `f1` (macro) and `log_loss` (mean over labels) for
+        `"multilabel"`.
 
     Raises:
         ValueError: If the data do not fit the model.

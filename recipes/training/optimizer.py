@@ -1,7 +1,7 @@
 """AdamW and SGD as every recipe uses them: the decay rule, layer-wise rates and a momentum that can be scheduled.
 
-Keras' own optimizers lose `exclude_from_weight_decay` when a model is reloaded, have no learning-rate factor per layer and
-keep the momentum as a Python constant. These two own all three, in `get_config` and in `variables`.
+Keras' own optimizers lose `exclude_from_weight_decay` when a model is reloaded, have no learning-rate factor per layer
+and keep the momentum as a Python constant. These two own all three, in `get_config` and in `variables`.
 """
 
 import re
@@ -87,8 +87,8 @@ class AdamW(_RecipeOptimizer, keras.optimizers.AdamW):
         beta_2: Float in `[0, 1)`.
         epsilon: Float > 0.
         lr_multipliers: Sequence of `(regular expression, factor)`. A variable whose path matches learns at
-            `learning_rate * factor`, decay included; the first match wins, 1.0 without one. Let the expression accept any
-            prefix, because paths gain and lose one when a model is reloaded.
+            `learning_rate * factor`, decay included; the first match wins, 1.0 without one. Let the expression accept
+            any prefix, because paths gain and lose one when a model is reloaded.
         **kwargs: Arguments of `keras.optimizers.Optimizer`, such as `global_clipnorm`, `gradient_accumulation_steps`.
 
     Example:
@@ -131,9 +131,9 @@ class AdamW(_RecipeOptimizer, keras.optimizers.AdamW):
 class SGD(_RecipeOptimizer, keras.optimizers.SGD):
     """Stochastic gradient descent with (Nesterov) momentum and decoupled weight decay.
 
-    The update is `velocity = momentum * velocity - rate * gradient`. The decay is decoupled, `weight -= rate * weight_decay *
-    weight`; with momentum `m`, torch's coupled `weight_decay=d` shrinks weights `1 / (1 - m)` times as fast, so pass
-    `d / (1 - m)` here to reproduce it.
+    The update is `velocity = momentum * velocity - rate * gradient`. The decay is decoupled, `weight -= rate *
+    weight_decay * weight`; with momentum `m`, torch's coupled `weight_decay=d` shrinks weights `1 / (1 - m)` times as
+    fast, so pass `d / (1 - m)` here to reproduce it.
 
     Args:
         learning_rate: Float >= 0, or a `keras.optimizers.schedules.LearningRateSchedule`.

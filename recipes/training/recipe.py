@@ -1,4 +1,4 @@
-"""What turns a graph into a recipe: compiling for a task, and remembering how the model was made and wants to be trained."""
+"""What turns a graph into a recipe: compiling for a task, and remembering how the model was made and is trained."""
 
 import functools
 import importlib
@@ -17,8 +17,8 @@ TASKS = ("classify", "multilabel", "regress")
 def builder(function):
     """Decorate a family: its models carry `model.recipe`, the plain-JSON facts that rebuild and train them.
 
-    `model.recipe` is `{"builder": name, "arguments": keyword arguments, "training": settings}`. `weights` and `adapt` are
-    left out: what they did is in the weights.
+    `model.recipe` is `{"builder": name, "arguments": keyword arguments, "training": settings}`. `weights` and `adapt`
+    are left out: what they did is in the weights.
     """
     signature = inspect.signature(function)
 
@@ -91,9 +91,10 @@ def compile_model(
 
 
 def recompile(model, **changes):
-    """Compile `model` again from its recorded settings, e.g. after freezing or adapting; `changes` override and are kept.
+    """Compile `model` again from its recorded settings, e.g. after freezing or adapting.
 
-    A change the optimizer alone understands, `lr_multipliers` or `gradient_accumulation_steps`, is used but not recorded.
+    `changes` override the settings and are recorded, except `lr_multipliers` and `gradient_accumulation_steps`, which
+    belong to one run.
     """
     extra = {k: changes.pop(k) for k in ("lr_multipliers", "gradient_accumulation_steps") if k in changes}
     recipe = get_recipe(model)
@@ -208,16 +209,17 @@ def check_fraction(name, value):
 
 
 def check_images(input_shape, minimum=1):
-    """Raise `ValueError` unless `input_shape` is `(height, width, channels)`, channels last, at least `minimum` pixels a side."""
+    """Raise `ValueError` unless `input_shape` is `(height, width, channels)` with at least `minimum` pixels a side."""
     if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
         raise ValueError(
-            f"input_shape must be (height, width, channels), three positive integers. Received: input_shape={input_shape}"
+            "input_shape must be (height, width, channels), three positive integers. "
+            f"Received: input_shape={input_shape}"
         )
     height, width, channels = input_shape
     if height in (1, 3, 4) and channels > 4:
         raise ValueError(
-            f"input_shape must be (height, width, channels), channels last; input_shape={input_shape} looks like channels "
-            f"first. Transpose the images with x.transpose(0, 2, 3, 1) and pass {(width, channels, height)}."
+            f"input_shape must be (height, width, channels), channels last; input_shape={input_shape} looks like "
+            f"channels first. Transpose the images with x.transpose(0, 2, 3, 1) and pass {(width, channels, height)}."
         )
     if min(height, width) < minimum:
         raise ValueError(f"input_shape must be at least {minimum} pixels a side. Received: input_shape={input_shape}")

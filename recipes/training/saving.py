@@ -17,7 +17,8 @@ def save(model, path, *, class_names=None):
     """Save a model of a builder to a folder: `recipe.json` and `model.weights.h5`, the optimizer's state included.
 
     The folder holds numbers and names only, nothing that runs. It is written beside `path` and moved into place, so a
-    failure leaves what was there. A model that no builder made can only be saved whole: give a `path` that ends in `.keras`.
+    failure leaves what was there. A model that no builder made can only be saved whole: give a `path` that ends in
+    `.keras`.
 
     Args:
         model: Keras model.

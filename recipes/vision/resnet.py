@@ -39,16 +39,16 @@ def resnet(
 ):
     """Build a residual network for images.
 
-    Bottlenecks put the stride on the 3x3 convolution ("v1.5", as torchvision and timm do). Each residual branch starts at
-    zero. Shortcuts that change shape are 1x1 convolutions.
+    Bottlenecks put the stride on the 3x3 convolution ("v1.5", as torchvision and timm do). Each residual branch starts
+    at zero. Shortcuts that change shape are 1x1 convolutions.
 
     Args:
         input_shape: `(height, width, channels)`, at least 8 pixels a side.
         num_classes: Number of classes, of labels, or of targets, as `task` says.
         variant: Row of `VARIANTS`: `"18"`, `"34"`, `"50"`, `"101"`, `"152"`, `"cifar20"` ... `"cifar110"`.
         weights: `None` for random weights; no file layout is supported for this family yet.
-        stem: `"imagenet"` (7x7 convolution of stride 2 and max-pooling, a quarter of the size), `"cifar"` (3x3 of stride 1)
-            or `None`: `"cifar"` up to 64 pixels, `"imagenet"` above.
+        stem: `"imagenet"` (7x7 convolution of stride 2 and max-pooling, a quarter of the size), `"cifar"` (3x3 of
+            stride 1) or `None`: `"cifar"` up to 64 pixels, `"imagenet"` above.
         block: `"basic"` or `"bottleneck"`; `None` as the variant says.
         depths: Blocks of each stage; `None` as the variant says.
         widths: Channels of each stage, before the bottleneck's factor of 4; `None` as the variant says.
@@ -72,8 +72,8 @@ def resnet(
     272186
 
     Reference:
-        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1, section 4.2; zero-initialised branches and training as
-        [Goyal et al., 2017](https://arxiv.org/abs/1706.02677), section 5.1.
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1, section 4.2; zero-initialised branches and
+        training as [Goyal et al., 2017](https://arxiv.org/abs/1706.02677), section 5.1.
     """
     check_images(input_shape, minimum=8)
     check_classes(num_classes, task)
