@@ -4,6 +4,7 @@ if __name__ == "layers":
     raise ImportError("import recipes.layers, not layers")
 
 from recipes.layers.category_embedding import CategoryEmbedding
+from recipes.layers.drop_path import DropPath
 from recipes.layers.standardize import Standardize
 
-__all__ = ["CategoryEmbedding", "Standardize"]
+__all__ = ["CategoryEmbedding", "DropPath", "Standardize"]

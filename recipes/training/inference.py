@@ -97,7 +97,9 @@ def evaluate(model, data, *, batch_size=256):
     """
     import sklearn.metrics as measures
 
-    data = data if isinstance(data, tuple) else data.test
+    from recipes.data import Data
+
+    data = data.test if isinstance(data, Data) else data
     task = get_recipe(model).get("training", {}).get("task", "classify")
     classes = model.output_shape[-1] if task == "classify" else None
     x, y = check_arrays(model, *data, classes=classes)

@@ -55,6 +55,8 @@ def save(model, path, *, class_names=None):
         raise ValueError(f"path exists and is not a folder that recipes.save wrote. Received: path={path!r}")
     parent = os.path.dirname(os.path.abspath(path))
     os.makedirs(parent, exist_ok=True)
+    if not model.optimizer.built:  # or Keras would read its state back into another optimizer's variables
+        model.optimizer.build(model.trainable_variables)
     frozen = [layer.name for layer in model.layers if not layer.trainable]
     temporary = tempfile.mkdtemp(dir=parent, prefix=".saving-")
     try:

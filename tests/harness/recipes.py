@@ -1,0 +1,479 @@
+"""What every builder and every model of the package must do.
+
+The checks of models take a `RecipeCase`, those of builders a `FamilyCase`; all raise `AssertionError`. A model that three
+steps have trained is made once a case and shared: nothing may rely on how long it was trained.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import inspect
+import json
+import os
+import re
+import tempfile
+import warnings
+
+import keras
+import keras_tuner
+import numpy as np
+
+import recipes
+from recipes.training.recipe import recompile
+from tests.gpu_audit import audit
+from tests.harness.layers import assert_refuses
+
+# ---------------------------------------------------------------------------------------------------- the builder
+
+
+def check_signature(family):
+    """Two positional arguments, then plain defaults; `name` last; the docstring explains every argument."""
+    parameters = list(inspect.signature(family.builder).parameters.values())
+    kinds = {p.kind for p in parameters}
+    assert not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}, "*args or **kwargs"
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == ["input_shape", "num_classes"], f"positional arguments {positional}"
+    options = parameters[2:]
+    assert options[-1].name == "name" and {"variant", "weights", "task"} & {p.name for p in options}
+    for option in options:
+        plain = option.default is None or isinstance(option.default, (bool, int, float, str, tuple))
+        assert plain, f"the default of {option.name} is {option.default!r}, not plain"
+    described = inspect.getdoc(family.builder)
+    for parameter in parameters:
+        assert f"{parameter.name}: " in described, f"the docstring does not explain {parameter.name}"
+    for section in ("Args:", "Returns:", "Raises:", "Example:", "Reference:"):
+        assert section in described, f"the docstring has no {section}"
+
+
+def check_variants(family):
+    """The row records a number of parameters for every variant, and no other."""
+    assert list(family.presets) == recipes.list_variants(family.name)
+
+
+def check_preset(family, variant):
+    """A variant builds at full size with the recorded number of trainable parameters."""
+    model = family.builder(family.shape, family.classes, variant=variant)
+    count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    assert count == family.presets[variant], f"{variant}: {count} parameters, recorded {family.presets[variant]}"
+
+
+def check_space(family):
+    """What the search space chooses are arguments of the builder, and models of random choices compute and learn."""
+    hp = keras_tuner.HyperParameters()
+    names = set(family.space(hp))
+    unknown = names - set(inspect.signature(family.builder).parameters)
+    assert not unknown, f"the space chooses {unknown}, which the builder does not take"
+    assert hp.space, "the space chooses nothing"
+    for trial in range(3):
+        for parameter in hp.space:
+            hp.values[parameter.name] = parameter.random_sample(seed=trial)
+        chosen = family.space(hp)
+        model = family.builder(family.small_shape, family.classes, **{**chosen, **family.small})
+        for name in names - set(family.small):
+            assert model.recipe["arguments"][name] == _plain(chosen[name]), f"the recipe says another {name}"
+        outputs = model(np.zeros((2, *family.small_shape), "float32"), training=True)
+        assert np.isfinite(keras.ops.convert_to_numpy(outputs)).all(), f"not finite: {chosen}"
+
+
+def check_bad_arguments(family):
+    """Every bad argument of the row raises a `ValueError` that names it and says what was received."""
+    for changes, name in family.bad:
+        arguments = {"input_shape": family.small_shape, "num_classes": family.classes, **changes}
+        assert_refuses(lambda arguments=arguments: family.builder(**arguments), changes, name)
+
+
+# ------------------------------------------------------------------------------------------- the model, not trained
+
+
+def check_names(case):
+    """Names of layers and weights do not depend on what was built before; `"features"` feeds the float32 `"logits"`."""
+    first = case.build()
+    keras.models.clone_model(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.ReLU()]))
+    second = case.build()
+    assert [x.name for x in first.layers] == [x.name for x in second.layers], "a layer has no name of its own"
+    assert _paths(first) == _paths(second), "the path of a weight depends on what was built before"
+    assert len({v.path for v in first.weights}) == len(first.weights), "two weights have the same path"
+    logits, features = first.get_layer("logits"), first.get_layer("features")
+    assert logits.input is features.output, '"features" does not feed "logits"'
+
+
+def check_recipe(case):
+    """`model.recipe` is plain JSON and rebuilds the same graph."""
+    model = case.build()
+    recipe = json.loads(json.dumps(model.recipe))
+    assert recipe == model.recipe, "the recipe is not plain JSON"
+    assert recipe["builder"] == case.builder.__name__ and "training" in recipe
+    assert set(recipe["arguments"]) == set(inspect.signature(case.builder).parameters) - {"weights", "adapt"}
+    again = case.builder(**recipe["arguments"])
+    assert again.get_config() == model.get_config(), "the recipe rebuilds another model"
+    assert _paths(again) == _paths(model)
+
+
+def check_outputs(case):
+    """Finite float32 of the declared shape, for one example and for many, the same eagerly and compiled."""
+    model = case.build()
+    assert model.output_shape == (None, case.classes), f"declared {model.output_shape}"
+    for size in (1, len(case.y)):
+        x = _rows(case.x, slice(size))
+        eager, compiled = _numpy(model(x)), model.predict(x, batch_size=size, verbose=0)
+        for outputs in (eager, compiled):
+            assert outputs.shape == (size, case.classes), f"{size} examples gave {outputs.shape}"
+            assert outputs.dtype == "float32", f"outputs are {outputs.dtype}"
+            assert np.isfinite(outputs).all(), "outputs are not finite"
+        _assert_close(compiled, eager, 1e-6, "compiled is not eager")
+
+
+def check_inputs(case):
+    """The first layers that learn see numbers of size 1: the model scales its raw inputs itself."""
+    model = case.build()
+    first = next(x for x in model.layers if x.trainable_weights and x.input.dtype.startswith("float"))
+    seen = _numpy(keras.Model(model.inputs, first.input)(_as_listed(model, case.x)))
+    size = float(np.sqrt(np.mean(np.square(seen, dtype="float64"))))
+    assert 0.2 < size < 2, f"{first.name} sees numbers of size {size:.3g}: scale the raw inputs in the model"
+
+
+def check_dtypes(case):
+    """Inputs of any number type that holds the values give the same."""
+    model = case.build()
+    expected = _numpy(model(case.x))
+    for dtype in ("float64", "int64") if _integer(case.x) else ("float64",):
+        x = keras.tree.map_structure(lambda a, dtype=dtype: a.astype(dtype) if a.dtype.kind in "fu" else a, case.x)
+        _assert_close(_numpy(model(x)), expected, 1e-6, f"{dtype} input gives something else")
+
+
+def check_start(case):
+    """The loss starts near that of guessing, in training and in inference."""
+    model = case.build()
+    for training in (True, False):
+        loss = _loss(model, case, training)
+        assert abs(loss - case.start) < 0.1, f"the loss starts at {loss:.3f}, not near {case.start:.3f} ({training=})"
+
+
+def check_seed(case):
+    """The same seed gives the same weights bit for bit; another seed, and another layer, gives others."""
+
+    def weights(seed):
+        keras.utils.set_random_seed(seed)
+        return {v.path: _numpy(v) for v in case.build().trainable_variables}
+
+    first, again, other = weights(1), weights(1), weights(2)
+    values = {}
+    for path, value in first.items():
+        assert np.array_equal(value, again[path]), f"{path}: the same seed gives another weight"
+        if np.ptp(value) > 0:
+            assert not np.array_equal(value, other[path]), f"{path}: another seed gives the same weight"
+            twin = values.setdefault(value.tobytes(), path)
+            assert twin == path, f"{path} starts equal to {twin}"
+
+
+def check_batch(case):
+    """Every example is computed by itself: neither its neighbours nor its place change its output."""
+    model = fitted(case).model
+    expected = _numpy(model(case.x))
+    for i in range(len(case.y)):
+        _assert_close(_numpy(model(_rows(case.x, [i])))[0], expected[i], 1e-5, "alone an example gives another output")
+    order = np.random.default_rng(1).permutation(len(case.y))
+    _assert_close(_numpy(model(_rows(case.x, order))), expected[order], 1e-6, "permuted examples give other outputs")
+
+
+# ------------------------------------------------------------------------------------------------ the model, trained
+
+
+@dataclasses.dataclass
+class Fitted:
+    """A model before and after three steps as built."""
+
+    model: keras.Model
+    before: dict
+    after: dict
+    moments: dict  # largest first moment the optimizer holds of each weight's gradient
+    changed: list  # what building and training changed of what they must leave alone
+
+
+@functools.cache
+def fitted(case):
+    """Return the `Fitted` of a case."""
+    np.random.seed(12345)
+    outside = _outside(case)
+    model = case.build()
+    _check_outside(outside, _outside(case), changed := [])
+    before = _values(model)
+    fit(model, case, 3)
+    _check_outside(outside, _outside(case), changed)
+    optimizer = model.optimizer
+    slots = getattr(optimizer, "_momentums", None) or optimizer.momentums
+    moments = {
+        v.path: float(np.abs(_numpy(slots[optimizer._get_variable_index(v)])).max()) for v in model.trainable_variables
+    }
+    return Fitted(model, before, _values(model), moments, changed)
+
+
+def fit(model, case, steps, callbacks=()):
+    """Train for a number of steps on the whole batch, in its order."""
+    data = keras.tree.map_structure(lambda a: np.concatenate([a] * steps), (case.x, case.y))
+    return model.fit(*data, batch_size=len(case.y), shuffle=False, verbose=0, callbacks=list(callbacks))
+
+
+def check_learns(case):
+    """Fits as built; every trainable weight gets a gradient and changes, and of the others only running state does."""
+    run = fitted(case)
+    floor = 1e-7 * max(run.moments.values())
+    for path, moment in run.moments.items():
+        assert np.isfinite(run.after[path]).all(), f"{path} is not finite"
+        if any(re.search(pattern, path) for pattern in case.dead):
+            continue
+        assert moment > floor, f"{path} gets no gradient (largest moment {moment:.1e})"
+        assert not np.array_equal(run.before[path], run.after[path]), f"{path} does not change"
+    for path in run.before.keys() - run.moments.keys():
+        running = re.search(r"moving_(mean|variance)$|seed_generator_state", path)
+        assert running or np.array_equal(run.before[path], run.after[path]), f"{path} changes and is not trainable"
+
+
+def check_outside(case):
+    """Building and training change no input, no argument and no global state."""
+    assert not fitted(case).changed, f"building or training changed {', '.join(fitted(case).changed)}"
+
+
+@functools.cache
+def _overfitted(case):
+    """Train with regularisation off until 1 % of the loss is left. Returns the losses: before, steps, after."""
+    keras.utils.set_random_seed(3)
+    model = case.build(**case.plain)
+    before = _loss(model, case, training=False)
+    recorder = _Recorder(stop_below=0.005 * before)
+    fit(model, case, case.steps, [recorder])
+    return before, recorder.losses, _loss(model, case, training=True)
+
+
+def check_overfits(case):
+    """Without regularisation one batch is learned by heart: 99 % of the loss goes."""
+    before, losses, after = _overfitted(case)
+    assert after < 0.01 * before, f"the loss goes from {before:.3g} to {after:.3g} in {len(losses)} steps"
+
+
+def check_saves(case):
+    """A `.keras` file keeps type, outputs bit for bit, and all that three more steps need, the optimizer's state too."""
+    model = fitted(case).model
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.keras")
+        model.save(path)
+        try:
+            loaded = keras.saving.load_model(path)
+        except Exception as error:
+            raise AssertionError(f"the saved model does not load: {error}") from error
+    assert type(loaded) is type(model) and loaded.name == model.name
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert [type(x) for x in loaded.layers] == [type(x) for x in model.layers]
+    assert type(loaded.loss) is type(model.loss) and loaded.loss.get_config() == model.loss.get_config()
+    _assert_same(loaded, model, "loaded")
+    assert np.array_equal(_numpy(loaded(case.x)), _numpy(model(case.x))), "the loaded model computes something else"
+    for each in (loaded, model):
+        fit(each, case, 3)
+    _assert_same(loaded, model, "after three more steps")
+
+
+def check_saves_folder(case):
+    """`recipes.save` and `recipes.load_model` keep outputs bit for bit and the recipe."""
+    model = fitted(case).model
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model")
+        recipes.save(model, path)
+        loaded = recipes.load_model(path)
+    assert loaded.recipe == model.recipe, "the recipe changed"
+    _assert_same(loaded, model, "loaded")
+    assert np.array_equal(_numpy(loaded(case.x)), _numpy(model(case.x))), "the loaded model computes something else"
+
+
+def check_clones(case):
+    """`clone_model` makes the same graph, with weights of its own."""
+    model = fitted(case).model
+    clone = keras.models.clone_model(model)
+    assert clone.get_config() == model.get_config()
+    clone.set_weights(model.get_weights())
+    assert np.array_equal(_numpy(clone(case.x)), _numpy(model(case.x))), "the clone computes something else"
+    before = _values(model)
+    clone.set_weights([np.zeros_like(w) for w in clone.get_weights()])
+    assert all(np.array_equal(before[k], v) for k, v in _values(model).items()), "the clone shares weights"
+
+
+def check_head(case):
+    """The head can be swapped: the rest keeps its weights, the new head its name, and the old model is left alone."""
+    model = fitted(case).model
+    before = _values(model)
+    swapped = recipes.replace_head(model, case.classes + 2)
+    assert swapped.output_shape == (None, case.classes + 2)
+    assert np.isfinite(_numpy(swapped(case.x))).all()
+    cut = [
+        keras.Model(m.inputs, m.get_layer("features").output)(_as_listed(m, case.x), training=False)
+        for m in (model, swapped)
+    ]
+    assert np.array_equal(_numpy(cut[0]), _numpy(cut[1])), "the features changed"
+    assert swapped.get_layer("logits").weights[0].shape[-1] == case.classes + 2
+    assert all(np.array_equal(before[k], v) for k, v in _values(model).items()), "the old model changed"
+
+
+def check_frozen(case):
+    """What is frozen stays bit-equal while the head learns: weights, and statistics of BatchNorm too."""
+    model = case.build()
+    for layer in model.layers:
+        layer.trainable = layer.name == "logits"
+    recompile(model)
+    assert {v.path.split("/")[-2] for v in model.trainable_variables} == {"logits"}
+    before = _values(model)
+    fit(model, case, 3)
+    for path, value in _values(model).items():
+        if "logits/" in path:
+            assert not np.array_equal(value, before[path]), f"{path} does not learn"
+        elif "seed_generator" not in path:
+            assert np.array_equal(value, before[path]), f"{path} is frozen and changed"
+
+
+def check_bfloat16(case):
+    """Under mixed_bfloat16 weights and logits stay float32, and the first losses are those of float32 within 2 %."""
+    with _dtype_policy("mixed_bfloat16"):
+        keras.utils.set_random_seed(3)
+        model = case.build(**case.plain)
+    assert model.get_layer("logits").compute_dtype == "float32", "the head computes in the policy's dtype"
+    assert model.outputs[0].dtype == "float32" and _numpy(model(case.x)).dtype == "float32", "outputs are not float32"
+    assert any(layer.compute_dtype == "bfloat16" for layer in model.layers), "nothing computes in bfloat16"
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}, "a weight is not stored as float32"
+    steps = min(10, len(_overfitted(case)[1]))
+    recorder = _Recorder()
+    fit(model, case, steps, [recorder])
+    found, expected = np.mean(recorder.losses), np.mean(_overfitted(case)[1][:steps])
+    assert abs(found - expected) <= case.bfloat16 * expected, f"the first losses are {found:.4g}, not {expected:.4g}"
+
+
+def check_gpu(case):
+    """Every operation of the training step has a GPU kernel, and the step compiles."""
+    audit(case.build(), case.x, case.y)
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Records the loss of each step of one epoch; ends it once the loss is below `stop_below` twice."""
+
+    def __init__(self, stop_below=-1.0):
+        super().__init__()
+        self.losses, self.stop_below = [], stop_below
+
+    def on_train_batch_end(self, batch, logs=None):
+        total = logs["loss"] * (batch + 1)  # Keras reports the mean of the epoch so far
+        self.losses.append(total - sum(self.losses))
+        if max(self.losses[-2:]) < self.stop_below and batch > 10:
+            self.model.stop_training = True
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _loss(model, case, training):
+    outputs = model(case.x, training=training)
+    return float(model.loss(keras.ops.convert_to_tensor(case.y), outputs))
+
+
+def _outside(case):
+    """What neither building nor training may change."""
+    return {
+        "the arguments": copy.deepcopy(case.arguments),
+        "x": copy.deepcopy(case.x),
+        "y": case.y.copy(),
+        "the dtype policy": keras.config.dtype_policy().name,
+        "floatx": keras.config.floatx(),
+        "epsilon": keras.config.epsilon(),
+        "image_data_format": keras.config.image_data_format(),
+        "traceback filtering": keras.config.is_traceback_filtering_enabled(),
+        "interactive logging": keras.config.is_interactive_logging_enabled(),
+        "numpy's random state": np.random.get_state(),
+        "the environment": dict(os.environ),
+        "warning filters": list(warnings.filters),
+        "the working directory": os.getcwd(),
+    }
+
+
+def _check_outside(before, after, changed):
+    for name, value in before.items():
+        if not _same(value, after[name]) and name not in changed:
+            changed.append(name)
+
+
+def _same(a, b):
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(_same(i, j) for i, j in zip(a, b, strict=True))
+    return a == b
+
+
+def _paths(model):
+    return [v.path for v in model.variables if "seed_generator" not in v.path]
+
+
+def _values(model):
+    values = {v.path: _numpy(v) for v in model.variables if "seed_generator" not in v.path}
+    seeds = [v for v in model.variables if "seed_generator" in v.path]
+    return {**values, **{f"seed_generator_state/{i}": _numpy(v) for i, v in enumerate(seeds)}}
+
+
+def _assert_same(found, expected, when):
+    for (path, value), other in zip(_values(expected).items(), _values(found).values(), strict=True):
+        assert np.array_equal(value, other), f"{when}: {path} differs"
+
+
+def _assert_close(found, expected, tolerance, message):
+    error = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
+    assert error <= tolerance, f"{message}: {error:.1e}"
+
+
+def _rows(x, index):
+    return keras.tree.map_structure(lambda a: a[index], x)
+
+
+def _as_listed(model, x):
+    return [x[tensor.name] for tensor in model.inputs] if isinstance(x, dict) else x
+
+
+def _integer(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind in "iu"
+
+
+def _numpy(value):
+    return np.array(keras.ops.convert_to_numpy(value))
+
+
+def _plain(value):
+    return json.loads(json.dumps(value))
+
+
+FAMILY_ANY_BACKEND = [check_signature, check_variants, check_bad_arguments]
+FAMILY_TENSORFLOW = [check_space]
+ANY_BACKEND = [
+    check_names,
+    check_recipe,
+    check_outputs,
+    check_inputs,
+    check_dtypes,
+    check_start,
+    check_seed,
+    check_batch,
+    check_learns,
+    check_outside,
+    check_overfits,
+    check_saves,
+    check_saves_folder,
+    check_clones,
+    check_head,
+    check_frozen,
+    check_bfloat16,
+    check_gpu,
+]
