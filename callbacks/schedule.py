@@ -6,7 +6,7 @@ import weakref
 import keras
 import numpy as np
 
-# Optimizer -> the dials that a fit has turned. Only a fit that raised leaves an entry; the next one finds its peak here.
+# Optimizer -> the dials that a fit has turned. Only a fit that raised leaves an entry; the next finds its peak here.
 _turned = weakref.WeakKeyDictionary()
 
 
@@ -23,8 +23,8 @@ class Schedule(keras.callbacks.Callback):
 
     Args:
         warmup: Length of the rise from zero: a float in `[0, 1)` is a fraction of the run, an int is steps (batches).
-        total_steps: Length of the run in steps, for data without a length or a curve over several fits. `None`: the epochs
-            of this fit times its steps per epoch. Afterwards the last value stays.
+        total_steps: Length of the run in steps, for data without a length or a curve over several fits. `None`: the
+            epochs of this fit times its steps per epoch. Afterwards the last value stays.
         **arguments: Further arguments of `curve`.
     """
 
@@ -56,6 +56,7 @@ class Schedule(keras.callbacks.Callback):
 
         Unlike the callback it goes on counting in a second `fit`, because Keras passes it `optimizer.iterations`.
 
+        >>> from recipes.callbacks import WarmupCosine
         >>> optimizer = keras.optimizers.Adam(WarmupCosine().as_schedule(peak=1e-3, total_steps=10_000))
         """
         return ScheduledRate(self, peak, total_steps)

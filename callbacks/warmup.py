@@ -53,8 +53,8 @@ class WarmupCosine(Schedule):
         total_steps: Length of the run in steps. `None`: the epochs of this fit times its steps per epoch.
 
     Raises:
-        ValueError: When `fit` begins, if the data has no length, the warm-up is longer than the run, or the optimizer was
-            compiled with a `LearningRateSchedule`.
+        ValueError: When `fit` begins, if the data has no length, the warm-up is longer than the run, or the optimizer
+            was compiled with a `LearningRateSchedule`.
 
     Example:
 
@@ -133,9 +133,9 @@ class WarmupStableDecay(Schedule):
 
     Args:
         warmup: As in `WarmupCosine`.
-        decay: Length of the last part: a float in `[0, 1)` is a fraction of the run, an int is steps (batches). 20 % was
-            enough to match a cosine in Hägele et al., figure 5; MiniCPM used 10 %.
-        shape: `"sqrt"`, one minus a square root, the better one in Hägele et al., figure 3, or `"linear"`.
+        decay: Length of the last part: a float in `[0, 1)` is a fraction of the run, an int is steps (batches). Hägele
+            et al. match a cosine with 20 %, MiniCPM uses 10 %.
+        shape: `"sqrt"`, one minus a square root, the better one in Hägele et al., or `"linear"`.
         floor: As in `WarmupCosine`.
         total_steps: As in `WarmupCosine`.
 

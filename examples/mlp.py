@@ -1,6 +1,6 @@
 """Predict the progression of diabetes from ten measurements, beside scikit-learn's gradient boosting.
 
-    python examples/mlp.py
+python examples/mlp.py
 """
 
 import keras
@@ -12,8 +12,12 @@ import recipes
 keras.utils.set_random_seed(0)
 data = recipes.data.load("diabetes")
 model = recipes.mlp(data.info.input_shape, 1, task="regress")
-recipes.fit(model, data, epochs=40, early_stopping=10, verbose=0)  # standardises inputs and targets from the training part
+recipes.fit(
+    model, data, epochs=40, early_stopping=10, verbose=0
+)  # standardises inputs and targets from the training part
 
 trees = HistGradientBoostingRegressor(random_state=0).fit(*data.train)
 x, y = data.test
-print(f"mean absolute error: mlp {recipes.evaluate(model, data)['mae']:.1f}, trees {mean_absolute_error(y, trees.predict(x)):.1f}")
+print(
+    f"mean absolute error: mlp {recipes.evaluate(model, data)['mae']:.1f}, trees {mean_absolute_error(y, trees.predict(x)):.1f}"
+)

@@ -1,6 +1,6 @@
 """Train a residual network on scikit-learn's handwritten digits: about 98.9 % of the test set after 30 epochs, half a minute.
 
-    python examples/resnet.py [epochs]
+python examples/resnet.py [epochs]
 """
 
 import sys

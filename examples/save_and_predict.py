@@ -1,6 +1,6 @@
 """Save a trained model, load it back and ask it for class names and probabilities.
 
-    python examples/save_and_predict.py
+python examples/save_and_predict.py
 """
 
 import tempfile
@@ -21,4 +21,6 @@ with tempfile.TemporaryDirectory() as folder:
 x, y = data.test
 predictions = recipes.predict(again, x[:3])
 for best, truth in zip(predictions.top(2), y, strict=False):
-    print(", ".join(f"{name} {probability:.2f}" for name, probability in best), "| truth:", data.info.class_names[truth])
+    print(
+        ", ".join(f"{name} {probability:.2f}" for name, probability in best), "| truth:", data.info.class_names[truth]
+    )

@@ -5,6 +5,8 @@ if __name__ == "layers":
 
 from recipes.layers.category_embedding import CategoryEmbedding
 from recipes.layers.drop_path import DropPath
+from recipes.layers.layer_scale import LayerScale
+from recipes.layers.local_response_norm import LocalResponseNorm
 from recipes.layers.standardize import Standardize
 
-__all__ = ["CategoryEmbedding", "DropPath", "Standardize"]
+__all__ = ["CategoryEmbedding", "DropPath", "LayerScale", "LocalResponseNorm", "Standardize"]

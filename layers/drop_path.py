@@ -25,7 +25,7 @@ class DropPath(keras.layers.Layer):
     Example:
 
     >>> layer = DropPath(0.5, seed=0)
-    >>> layer(np.ones((4, 2))).shape
+    >>> tuple(layer(np.ones((4, 2))).shape)
     (4, 2)
 
     Reference:

@@ -28,7 +28,6 @@ OBJECTIVES = {
 }
 METRICS = {"loss": "min", "accuracy": "max", "mae": "min"}
 TUNERS = ("random", "hyperband", "bayesian")
-_SEARCH = "search.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +67,10 @@ def tune(
     """Search the space of a builder for the arguments that do best on validation data.
 
     Every trial is one `recipes.fit`: the recipe's schedule over the trial's own epochs, batch size, augmentation and
-    order. All trials start from the same seed and see the same split. The best trial's model comes back as it was after
-    its best epoch; nothing is trained again, so its score is the one that won. Judge it on data that the search has not
-    seen: the best of many trials looks better on the validation data than it is.
+    order. All trials start from the same seed and see the same split. A trial is scored by the weights it ends with, on
+    validation data, and the model that comes back has the weights of the best trial: nothing is trained again. Ties go
+    to the lower validation loss. Judge the model on data that the search has not seen: the best of many trials looks
+    better on the validation data than it is.
 
     A search that was stopped goes on when the same call is made with the same `directory`. It spreads over processes
     and machines that share `directory` when each runs the same script with keras-tuner's three variables set:
@@ -80,17 +80,17 @@ def tune(
 
     Args:
         builder: Function of recipes, such as `recipes.mlp`; or any with the same signature and a `space`.
-        data: `(x, y)` arrays or a `recipes.data.Data`, from which the shape of the input, the number of classes and
-            the categories are taken. A `tf.data.Dataset` or `PyDataset` needs `input_shape=` and `num_classes=`.
+        data: A `recipes.data.Data` or `(x, y)` arrays, from which the shape of the input, the number of classes and the
+            categories are taken. A `tf.data.Dataset` or `PyDataset` needs `input_shape=` and `num_classes=`.
         validation: `(x, y)` arrays, a fraction of `data` in (0, 1) to hold out, or a dataset; `None` for the validation
-            part of a `recipes.data.Data`, a fifth of arrays.
+            part of a `recipes.data.Data`, or a fifth of arrays.
         trials: The cost of the search, in full trainings. `"hyperband"` spends it on more and mostly shorter trials; it
             takes at least one training a bracket, `log3(epochs) + 1` of them.
         tuner: `"random"`, `"hyperband"` or `"bayesian"`.
         epochs: Epochs of a full training; `None` as the recipe says.
-        objective: Value of the history that decides, such as `"val_loss"`; `None` for `"val_accuracy"`, for
-            `"val_loss"` if `task="multilabel"`, `"val_mae"` if `task="regress"`; or a `keras_tuner.Objective`.
-        directory: Folder to keep the search in; `None` for a temporary one that goes with the result.
+        objective: Value of the history that decides, such as `"val_loss"`, or a `keras_tuner.Objective`; `None` for
+            `"val_accuracy"`, or `"val_loss"` if `task="multilabel"`, or `"val_mae"` if `task="regress"`.
+        directory: Folder to keep the search in; `None` for a temporary one that is removed with the result.
         seed: Integer >= 0 that fixes the trials, their weights, their order and the split.
         space: Function from `keras_tuner.HyperParameters` to arguments of the builder; `None` for the builder's own.
         callbacks: More Keras callbacks; every trial gets its own copy.
@@ -119,8 +119,8 @@ def tune(
     if epochs is not None:
         check_count("epochs", epochs)
     train, validation, names, fixed = _prepare_data(data, validation, seed, fixed)
-    shapes = [fixed.pop(key) for key in ("input_shape", "num_classes")]
-    models = _RecipeHyperModel(builder, *shapes, space, fixed, seed=seed, verbose=max(verbose - 1, 0))
+    models = _TrialModel(builder, fixed.pop("input_shape"), fixed.pop("num_classes"), space, fixed)
+    models.seed, models.verbose = seed, max(int(verbose) - 1, 0)
     with _global_state_kept():
         probe = models.build(keras_tuner.HyperParameters())  # what is wrong for every trial is said now
         prepare(probe, train, validation, seed=seed)
@@ -138,8 +138,8 @@ def tune(
         if tuner == "hyperband":
             description["trials"] = trials  # the sizes of the brackets follow from it
         folder = _open(directory, description, overwrite)
-        search = _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose)
-        search.search(train, validation_data=validation, epochs=epochs, callbacks=list(callbacks))
+        search = _make_tuner(tuner, models, objective, trials, epochs, seed, folder, int(verbose))
+        search.search(train, validation=validation, epochs=epochs, callbacks=list(callbacks))
         best = _best_trial(folder, objective)
         model = _ready(search.load_model(best))
     if names:
@@ -153,8 +153,8 @@ def tune(
 def hypermodel(builder, input_shape, num_classes, *, space=None, **fixed):
     """Make a `keras_tuner.HyperModel` of a builder and its space, for any tuner of keras-tuner.
 
-    Its `fit` is `recipes.fit`: `tuner.search` takes `x, y` or `(x, y)`, `validation_data` or `validation_split`, and
-    every other argument of `recipes.fit`.
+    Its `fit` is `recipes.fit`: `tuner.search` takes the arguments of that, or `x, y` and `validation_data` or
+    `validation_split` as Keras spells them.
 
     Args:
         builder: Function of recipes, such as `recipes.mlp`; or any with the same signature and a `space`.
@@ -177,81 +177,101 @@ def hypermodel(builder, input_shape, num_classes, *, space=None, **fixed):
     >>> model.output_shape
     (None, 3)
     """
-    return _RecipeHyperModel(builder, input_shape, num_classes, space, fixed)
+    return RecipeHyperModel(builder, input_shape, num_classes, space, fixed)
 
 
-class _RecipeHyperModel(keras_tuner.HyperModel):
-    def __init__(self, builder, input_shape, num_classes, space, fixed, seed=None, verbose=None):
+class RecipeHyperModel(keras_tuner.HyperModel):
+    """What `recipes.hypermodel` returns."""
+
+    def __init__(self, builder, input_shape, num_classes, space, fixed):
         if not callable(builder) or isinstance(builder, keras.Model):
             raise ValueError(f"builder must be a function such as recipes.mlp. Received: builder={builder!r}")
         if space is None:
             space = getattr(sys.modules.get(builder.__module__), f"{builder.__name__}_space", None)
-            if space is None:
-                raise ValueError(
-                    f"space must be given: {builder.__module__} has no {builder.__name__}_space. Pass space=, a function "
-                    "from keras_tuner.HyperParameters to arguments of the builder."
-                )
+        if not callable(space):
+            raise ValueError(
+                f"space must be a function from keras_tuner.HyperParameters to arguments of {builder.__name__}, whose "
+                f"module has no {builder.__name__}_space. Received: space={space!r}"
+            )
         super().__init__()
         self.builder, self.space, self.fixed = builder, space, fixed
         self.input_shape, self.num_classes = input_shape, num_classes
-        self.seed, self.verbose, self.policy = seed, verbose, keras.config.dtype_policy()
+        self.policy = keras.config.dtype_policy()
         hp = keras_tuner.HyperParameters()
         chosen = space(hp)
-        parameters = [p.name for p in inspect.signature(builder).parameters.values()]
-        for name, keys in (("space", chosen), ("fixed", fixed)):
-            unknown = sorted(set(keys) - set(parameters[2:]))
+        allowed = list(inspect.signature(builder).parameters)[2:]
+        for name, arguments in (("space", chosen), ("fixed", fixed)):
+            unknown = sorted(set(arguments) - set(allowed))
             if unknown:
                 raise ValueError(
-                    f"{name} must hold arguments of {builder.__name__}: {', '.join(parameters[2:])}. Received: "
-                    f"{', '.join(unknown)}"
+                    f"{name} must hold arguments of {builder.__name__}: {', '.join(allowed)}. "
+                    f"Received: {', '.join(unknown)}"
                 )
         self.searched = set(chosen) - set(fixed)
         self.pinned = {p.name: fixed[p.name] for p in hp.space if p.name in fixed}
 
     def build(self, hp):
         keras.config.set_dtype_policy(self.policy)  # keras-tuner clears the session before each model, and this with it
-        if self.seed is not None:
-            keras.utils.set_random_seed(self.seed)
         for name, value in self.pinned.items():
             hp.Fixed(name, value)
         model = self.builder(self.input_shape, self.num_classes, **{**self.space(hp), **self.fixed})
         model.optimizer.build(model.trainable_variables)  # so that load_weights finds where the moments go
         return model
 
-    def fit(self, hp, model, x, y=None, *, validation_data=None, validation_split=None, **kwargs):
+    def fit(self, hp, model, x, y=None, *, validation=None, validation_data=None, validation_split=None, **kwargs):
         data = x if y is None else (x, y)
-        validation = validation_data if validation_data is not None else validation_split or None
-        if self.seed is not None:
-            kwargs.setdefault("seed", self.seed)
-        if self.verbose is not None:
-            kwargs.setdefault("verbose", self.verbose)
-        history = fit(_ready(model), data, validation=validation, **kwargs)
-        if not np.isfinite(history.history["loss"]).all():
-            raise keras_tuner.errors.FailedTrialError(f"the loss is not finite: {history.history['loss']}")
-        return history
+        validation = next((v for v in (validation, validation_data) if v is not None), validation_split or None)
+        return fit(_ready(model), data, validation=validation, **kwargs)
 
 
-class _KeepsHistory:
-    """Write each trial's history beside its weights: keras-tuner keeps the best epoch's values only."""
+class _TrialModel(RecipeHyperModel):
+    """One trial of `recipes.tune`: seeded, and leaving its model to the tuner."""
 
-    def run_trial(self, trial, *args, **kwargs):
-        histories = super().run_trial(trial, *args, **kwargs)
-        logs = {k: [float(v) for v in values] for k, values in histories[0].history.items()}
-        earlier = trial.hyperparameters.values.get("tuner/trial_id")  # Hyperband goes on from there
+    def build(self, hp):
+        random.seed(self.seed)  # Keras draws its seeds here; keras.utils.set_random_seed imports tensorflow on JAX
+        return super().build(hp)
+
+    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+        self.model = model
+        callbacks = [c for c in callbacks if type(c).__name__ != "SaveBestEpoch"]  # _Trials saves the last
+        return super().fit(hp, model, *args, callbacks=callbacks, seed=self.seed, verbose=self.verbose, **kwargs)
+
+
+class _Trials:
+    """Score, save and go on from what a trial ends with; keras-tuner takes the best epoch, which flatters noise."""
+
+    def run_trial(self, trial, train, *, validation, callbacks, **kwargs):
+        (history,) = super().run_trial(trial, train, validation=validation, callbacks=callbacks, **kwargs)
+        model, self.hypermodel.model = self.hypermodel.model, None
+        logs = {k: [float(v) for v in values] for k, values in history.history.items()}
+        if not all(np.isfinite(v) for v in logs["loss"]):
+            raise keras_tuner.errors.FailedTrialError(f"The loss is not finite: {logs['loss']}")
+        model.save_weights(self._get_checkpoint_fname(trial.trial_id))
+        earlier = trial.hyperparameters.values.get("tuner/trial_id")  # the one that Hyperband goes on from
         if earlier:
-            before = _history_file(self, earlier)
-            logs = {k: before.get(k, []) + values for k, values in logs.items()}
-        with open(os.path.join(self.get_trial_dir(trial.trial_id), "history.json"), "w", encoding="utf-8") as file:
+            logs = {k: _logs(self, earlier).get(k, []) + values for k, values in logs.items()}
+        with open(_logs_file(self, trial.trial_id), "w", encoding="utf-8") as file:
             json.dump(logs, file)
-        return histories
+        scores = {k: values[-1] for k, values in logs.items()}
+        if callbacks:  # one may have put back earlier weights: measure those there are
+            x, y = validation if isinstance(validation, tuple) else (validation, None)
+            measured = model.evaluate(x, y, batch_size=None if y is None else 256, verbose=0, return_dict=True)
+            scores.update({f"val_{k}": v for k, v in measured.items()})
+        return scores
 
 
-class _Random(_KeepsHistory, keras_tuner.RandomSearch):
+class _Random(_Trials, keras_tuner.RandomSearch):
     pass
 
 
-class _Bayesian(_KeepsHistory, keras_tuner.BayesianOptimization):
+class _Bayesian(_Trials, keras_tuner.BayesianOptimization):
     pass
+
+
+class _Hyperband(_Trials, keras_tuner.Hyperband):
+    def __init__(self, hypermodel, trainings, directory, project_name, **kwargs):
+        oracle = _HyperbandOracle(trainings, **kwargs)
+        keras_tuner.Tuner.__init__(self, oracle, hypermodel, directory=directory, project_name=project_name)
 
 
 class _HyperbandOracle(keras_tuner.oracles.HyperbandOracle):
@@ -263,20 +283,8 @@ class _HyperbandOracle(keras_tuner.oracles.HyperbandOracle):
 
     def _get_size(self, bracket_num, round_num):
         share = self.trainings / self._get_num_brackets()
-        survivors = share / (1 + bracket_num * (1 - 1 / self.factor))  # each rung costs 1 - 1/factor of the last
-        return max(1, round(survivors * self.factor ** (bracket_num - round_num)))
-
-
-class _Hyperband(_KeepsHistory, keras_tuner.Hyperband):
-    def __init__(self, hypermodel, trainings, max_epochs, objective, seed, max_consecutive_failed_trials, **kwargs):
-        oracle = _HyperbandOracle(
-            trainings,
-            max_epochs=max_epochs,
-            objective=objective,
-            seed=seed,
-            max_consecutive_failed_trials=max_consecutive_failed_trials,
-        )
-        keras_tuner.Tuner.__init__(self, oracle=oracle, hypermodel=hypermodel, **kwargs)
+        finalists = share / (1 + bracket_num * (1 - 1 / self.factor))  # every round costs the same but the first, more
+        return max(1, round(finalists * self.factor ** (bracket_num - round_num)))
 
 
 def _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose):
@@ -293,8 +301,8 @@ def _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose)
         elif tuner == "bayesian":
             search = _Bayesian(models, max_trials=trials, **arguments)
         else:
-            search = _Hyperband(models, trials, epochs, **arguments)
-    search.oracle.verbose = int(verbose)
+            search = _Hyperband(models, trials, max_epochs=epochs, **arguments)
+    search.oracle.verbose = verbose
     return search
 
 
@@ -306,57 +314,60 @@ def _ready(model):
 
 
 def _prepare_data(data, validation, seed, fixed):
-    """Return train and validation data, class names, and `fixed` with the shapes that the data tell."""
+    """Return train and validation data, class names, and `fixed` with what the data tell added."""
     from recipes.data import Data, split
 
-    names = None
+    names, told = None, {}
     if isinstance(data, Data):
+        told = {k: getattr(data.info, k) for k in ("input_shape", "num_classes", "task")}
+        if data.info.categories:
+            told["categories"] = data.info.categories
         validation = data.validation if validation is None else validation
         names, data = data.info.class_names, data.train
-    if not isinstance(data, tuple):
-        missing = [key for key in ("input_shape", "num_classes") if key not in fixed]
-        if missing:
-            raise ValueError(f"{' and '.join(missing)} must be given unless data are arrays (x, y).")
-        if validation is None or isinstance(validation, (int, float)):
-            raise ValueError(f"validation must be data unless data are arrays (x, y). Received: validation={validation}")
-        return data, validation, names, dict(fixed)
-    if len(data) != 2:
-        raise ValueError(f"data must be (x, y) or a recipes.data.Data. Received: {len(data)} parts")
-    task = fixed.get("task", "classify")
-    inferred = _infer(data, validation if isinstance(validation, tuple) else None, task, names)
-    validation = 0.2 if validation is None else validation
-    if isinstance(validation, (int, float)):
-        if not 0 < validation < 1:
-            raise ValueError(f"validation must be data or a fraction in (0, 1). Received: validation={validation}")
-        data, validation = split(*data, validation, seed=seed, stratify=task == "classify")
-    return data, validation, names, {**inferred, **fixed}
+    elif isinstance(data, tuple):
+        if len(data) != 2:
+            raise ValueError(f"data must be (x, y) or a recipes.data.Data. Received: {len(data)} parts")
+        held = validation[1] if isinstance(validation, tuple) else None
+        told = _shapes(*data, held, fixed.get("task", "classify"), "num_classes" not in fixed)
+    fixed = {**told, **fixed}
+    missing = [name for name in ("input_shape", "num_classes") if name not in fixed]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be given unless data are arrays (x, y).")
+    if isinstance(data, tuple) and not isinstance(validation, tuple):
+        validation = 0.2 if validation is None else validation
+        if not isinstance(validation, (int, float)) or not 0 < validation < 1:
+            raise ValueError(f"validation must be data or a fraction in (0, 1). Received: validation={validation!r}")
+        data, validation = split(*data, validation, seed=seed, stratify=fixed.get("task", "classify") == "classify")
+    elif validation is None or isinstance(validation, (int, float)):
+        raise ValueError(f"validation must be data unless data are arrays (x, y). Received: validation={validation!r}")
+    return data, validation, names, fixed
 
 
-def _infer(data, validation, task, names):
-    """Return `input_shape`, `num_classes` and, where there are some, `categories` for arrays."""
-    parts = [data] if validation is None else [data, validation]
-    x, y = data[0], np.asarray(data[1])
-    if len(y) != len(next(iter(x.values())) if isinstance(x, dict) else x):
-        raise ValueError("data must be (x, y) of the same length.")
-    result = {}
+def _shapes(x, y, held_y, task, count_classes):
+    """Return `input_shape`, `num_classes` and, where there are some, `categories` of arrays."""
+    result = {"input_shape": tuple(np.shape(x)[1:])}
     if isinstance(x, dict):
         result["input_shape"] = np.shape(x["numeric"])[1:] if "numeric" in x else (0,)
         if "categories" in x:
-            ids = np.concatenate([np.asarray(part[0]["categories"]) for part in parts])
-            result["categories"] = tuple(int(n) for n in ids.max(axis=0) + 1)
-    else:
-        result["input_shape"] = tuple(np.shape(x)[1:])
-    if task != "classify" or (y.ndim == 2 and y.shape[1] > 1):  # targets, labels or soft classes: a column each
-        result["num_classes"] = y.shape[1] if y.ndim > 1 else 1
+            result["categories"] = tuple(int(n) + 1 for n in np.max(x["categories"], axis=0))
+    if not count_classes:
         return result
-    if y.dtype.kind not in "iub" and (y.dtype.kind != "f" or (y != np.round(y)).any()):
+    y = np.asarray(y)
+    if y.size == 0:
+        raise ValueError("data y holds 0 examples.")
+    if task != "classify" or (y.ndim == 2 and y.shape[1] > 1):  # targets, labels or soft classes: a column each
+        return {**result, "num_classes": y.shape[1] if y.ndim > 1 else 1}
+    if y.dtype.kind in "USO":
         raise ValueError(
-            f'data y must be class ids 0, 1, ...; for targets that are measured pass task="regress". Received: {y.dtype} '
-            f"such as {y.flat[0]!r}"
+            f"data y must be class ids 0, 1, ... Received: {y.flat[0]!r}; encode them with "
+            "`classes, y = numpy.unique(y, return_inverse=True)`."
         )
-    highest = max(int(np.max(part[1])) for part in parts)
-    result["num_classes"] = max(highest + 1, len(names or ()))
-    return result
+    if not (np.isfinite(y).all() and (y == np.round(y)).all()):
+        raise ValueError(
+            f'data y must be class ids 0, 1, ...; to learn measured values pass task="regress". Received: {y.dtype}'
+        )
+    parts = [y] if held_y is None else [y, np.asarray(held_y)]
+    return {**result, "num_classes": max(int(part.max()) for part in parts) + 1}
 
 
 def _objective(objective, task):
@@ -371,21 +382,26 @@ def _objective(objective, task):
 
 def _open(directory, description, overwrite):
     """Return the search's folder, which holds nothing or the same search; `description` says which."""
+    shared = "KERASTUNER_ORACLE_IP" in os.environ
     if directory is None:
+        if shared:
+            raise ValueError("directory must be given, and shared, where KERASTUNER_ORACLE_IP spreads the search.")
         return tempfile.mkdtemp(prefix="recipes-tune-")
     folder = os.path.abspath(directory)
-    path = os.path.join(folder, _SEARCH)
+    if shared and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", ""):
+        return folder  # the chief looks after it
+    path = os.path.join(folder, "search.json")
     description = json.loads(json.dumps(description, default=lambda value: type(value).__name__))
     if os.path.exists(path) and overwrite:
         shutil.rmtree(folder)
     elif os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             earlier = json.load(file)
-        differ = [key for key in description if description[key] != earlier.get(key)]
-        if differ:
-            changes = "; ".join(f"{key} was {earlier.get(key)}, is {description[key]}" for key in differ)
-            raise ValueError(f"directory={directory!r} holds another search: {changes}. Pass overwrite=True or another.")
-        return folder
+        changes = [f"{k} was {earlier.get(k)}, is {v}" for k, v in description.items() if v != earlier.get(k)]
+        if changes:
+            raise ValueError(
+                f"directory={directory!r} holds another search: {'; '.join(changes)}. Pass overwrite=True or another."
+            )
     elif os.path.isdir(folder) and os.listdir(folder):
         raise ValueError(f"directory must be empty or hold an earlier search. Received: directory={directory!r}")
     os.makedirs(folder, exist_ok=True)
@@ -395,35 +411,39 @@ def _open(directory, description, overwrite):
 
 
 def _best_trial(folder, objective):
-    """Return the completed trial with the best score. From the files, which chief and workers share."""
-    trials = [keras_tuner.engine.trial.Trial.load(path) for path in glob.glob(f"{glob.escape(folder)}/trial_*/trial.json")]
+    """Return the best of the completed trials. From the files, which chief and workers share."""
+    files = sorted(glob.glob(os.path.join(glob.escape(folder), "trial_*", "trial.json")))
+    trials = [keras_tuner.engine.trial.Trial.load(path) for path in files]
     done = [trial for trial in trials if trial.status == "COMPLETED"]
     if not done:
         reason = next((trial.message for trial in trials if trial.message), "the search was empty")
-        raise RuntimeError(f"No trial came to its end. The first stopped with: {reason}")
-    done.sort(key=lambda trial: trial.trial_id)
-    return (max if objective.direction == "max" else min)(done, key=lambda trial: trial.score)
+        raise RuntimeError(f"No trial came to its end. The first one stopped with:\n{reason}")
+    sign = -1 if objective.direction == "max" else 1
+    return min(done, key=lambda trial: (sign * trial.score, trial.metrics.get_best_value("val_loss")))
 
 
-def _history_file(tuner, trial_id):
-    with open(os.path.join(tuner.get_trial_dir(trial_id), "history.json"), encoding="utf-8") as file:
+def _logs_file(tuner, trial_id):
+    return os.path.join(tuner.get_trial_dir(trial_id), "history.json")
+
+
+def _logs(tuner, trial_id):
+    with open(_logs_file(tuner, trial_id), encoding="utf-8") as file:
         return json.load(file)
 
 
 def _history(tuner, trial):
     history = keras.callbacks.History()
-    history.history = _history_file(tuner, trial.trial_id)
+    history.history = _logs(tuner, trial.trial_id)
     history.epoch = list(range(len(history.history["loss"])))
     return history
 
 
 @contextlib.contextmanager
 def _global_state_kept():
-    """Put back Python's and numpy's random state and the dtype policy: trials set the first, keras-tuner resets the last."""
-    state, numpy_state, policy = random.getstate(), np.random.get_state(), keras.config.dtype_policy()
+    """Put back Python's random state, which trials set, and the dtype policy, which keras-tuner resets."""
+    state, policy = random.getstate(), keras.config.dtype_policy()
     try:
         yield
     finally:
         random.setstate(state)
-        np.random.set_state(numpy_state)
         keras.config.set_dtype_policy(policy)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 import recipes
-from recipes.layers import CategoryEmbedding, Standardize
+from recipes.layers import CategoryEmbedding, DropPath, LayerScale, LocalResponseNorm, Standardize
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class RecipeCase:
         default_factory=lambda: {"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0}
     )
     dead: tuple = ()  # regular expressions of weights that rightly get no gradient
-    steps: int = 300  # at most, to overfit the batch
+    steps: int = 500  # at most, to overfit the batch
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
 
     def build(self, **changes):
@@ -82,6 +82,7 @@ def _fixed(array):
 
 _random = np.random.default_rng(0)
 IMAGES = _fixed(_random.integers(0, 256, (12, 8, 8, 3)).astype("uint8"))
+LARGER_IMAGES = _fixed(IMAGES.repeat(2, axis=1).repeat(2, axis=2))
 ROWS = _fixed((_random.normal(size=(12, 5)) * [1, 10, 100, 0.1, 5] + [0, 5, -300, 2, 0]).astype("float32"))
 CATEGORIES = _fixed(np.stack([_random.integers(0, n, 12) for n in (3, 7)], axis=1).astype("int32"))
 LABELS = _fixed(np.tile(np.arange(3, dtype="int32"), 4))
@@ -97,6 +98,22 @@ LAYERS = [
         ROWS,
         keeps=("mean", "std", "count"),
         prepare=lambda layer, x: layer.adapt(x),
+    ),
+    LayerCase(
+        "drop_path",
+        DropPath,
+        {"rate": 0.5, "seed": 3},
+        ROWS,
+        random=True,
+        bad=(({"rate": 1.0}, "rate"), ({"rate": -0.1}, "rate")),
+    ),
+    LayerCase("layer_scale", LayerScale, {"initial": 0.1}, ROWS, learns=("scale",)),
+    LayerCase(
+        "local_response_norm",
+        LocalResponseNorm,
+        {"size": 3, "alpha": 0.1, "beta": 0.5, "bias": 1.0},
+        ROWS,
+        bad=(({"size": 2}, "size"), ({"bias": 0.0}, "bias")),
     ),
     LayerCase("category_embedding", CategoryEmbedding, {"sizes": (3, 7), "width": 4}, CATEGORIES, learns=("table",)),
 ]
@@ -138,11 +155,16 @@ FAMILIES = [
             "50": 25_557_032,
             "101": 44_549_160,
             "152": 60_192_808,
-            "cifar20": 0,
-            "cifar32": 0,
-            "cifar44": 0,
-            "cifar56": 0,
-            "cifar110": 0,
+            "50d": 25_576_264,  # as timm
+            "50v1": 25_583_592,  # to 152v1: as keras.applications
+            "101v1": 44_601_832,
+            "152v1": 60_268_520,
+            "cifar20": 338_744,  # of section 4.2: 0.27, 0.46, 0.66, 0.85, 1.7 million with 10 classes
+            "cifar32": 533_176,
+            "cifar44": 727_608,
+            "cifar56": 922_040,
+            "cifar110": 1_796_984,
+            "wide28x10": 37_115_736,  # 36,479,194 with 32 pixels and 10 classes: table 1 of the paper says 36.5 million
         },
         small={"depths": (1, 1), "widths": (8, 16)},
         small_shape=(8, 8, 3),
@@ -155,11 +177,127 @@ FAMILIES = [
             ({"weights": "resnet50.pth"}, "weights"),
             ({"stem": "big"}, "stem"),
             ({"block": "wide"}, "block"),
+            ({"shortcut": "none"}, "shortcut"),
+            ({"drop_path": 1.0}, "drop_path"),
+            ({"input_shape": (32, 32, 4), "weights": "resnet50.pth"}, "input_shape"),
             ({"depths": (1, 1), "widths": (8,)}, "depths"),
             ({"depths": (1, 0), "widths": (8, 16)}, "depths"),
             ({"depths": (1, 1), "widths": (8, 0)}, "widths"),
             ({"task": "guess"}, "task"),
             ({"dropout": -0.1}, "dropout"),
+            ({"label_smoothing": 1.0}, "label_smoothing"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+            ({"weight_decay": -1.0}, "weight_decay"),
+        ),
+    ),
+    FamilyCase(
+        recipes.efficientnet,
+        recipes.efficientnet_space,
+        shape=(224, 224, 3),
+        classes=1000,
+        presets={
+            "lite0": 4_652_008,  # to lite4: 4.7, 5.4, 6.1, 8.2, 13.0 million in the authors' table
+            "lite1": 5_416_680,
+            "lite2": 6_092_072,
+            "lite3": 8_197_096,
+            "lite4": 13_006_568,
+            "b0": 5_288_548,  # to b7: as torchvision counts them
+            "b1": 7_794_184,
+            "b2": 9_109_994,
+            "b3": 12_233_232,
+            "b4": 19_341_616,
+            "b5": 30_389_784,
+            "b6": 43_040_704,
+            "b7": 66_347_960,
+        },
+        small={"depth": 0.1, "width": 0.25},
+        small_shape=(8, 8, 3),
+        bad=(
+            ({"input_shape": (28, 28)}, "input_shape"),
+            ({"input_shape": (3, 32, 32)}, "input_shape"),
+            ({"input_shape": (4, 4, 3)}, "input_shape"),
+            ({"input_shape": (32, 32, 4), "weights": "lite0.pth"}, "input_shape"),
+            ({"num_classes": 1}, "num_classes"),
+            ({"variant": "b8"}, "variant"),
+            ({"weights": "nowhere.pth"}, "weights"),
+            ({"stem": "big"}, "stem"),
+            ({"width": 0.0}, "width"),
+            ({"width": -1.0}, "width"),
+            ({"depth": -1.0}, "depth"),
+            ({"task": "guess"}, "task"),
+            ({"dropout": 1.0}, "dropout"),
+            ({"drop_path": 1.0}, "drop_path"),
+            ({"label_smoothing": 1.0}, "label_smoothing"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+            ({"weight_decay": -1.0}, "weight_decay"),
+        ),
+    ),
+    FamilyCase(
+        recipes.convnext,
+        recipes.convnext_space,
+        shape=(224, 224, 3),
+        classes=1000,
+        presets={
+            "atto": 3_695_520,  # all as timm counts them
+            "femto": 5_217_784,
+            "pico": 9_045_672,
+            "nano": 15_593_560,
+            "tiny": 28_589_128,
+            "small": 50_223_688,
+            "base": 88_591_464,
+            "large": 197_767_336,
+        },
+        small={"depths": (1, 1), "widths": (8, 16)},
+        small_shape=(8, 8, 3),
+        bad=(
+            ({"input_shape": (28, 28)}, "input_shape"),
+            ({"input_shape": (3, 32, 32)}, "input_shape"),
+            ({"input_shape": (4, 4, 3)}, "input_shape"),
+            ({"input_shape": (32, 32, 4), "weights": "convnext.pth"}, "input_shape"),
+            ({"num_classes": 1}, "num_classes"),
+            ({"variant": "huge"}, "variant"),
+            ({"weights": "convnext.pth"}, "weights"),
+            ({"patch_size": 0}, "patch_size"),
+            ({"patch_size": 4}, "patch_size"),
+            ({"depths": (1, 1), "widths": (8,)}, "depths"),
+            ({"depths": (1, 0), "widths": (8, 16)}, "depths"),
+            ({"depths": (1, 1), "widths": (8, 0)}, "widths"),
+            ({"layer_scale": -1.0}, "layer_scale"),
+            ({"task": "guess"}, "task"),
+            ({"drop_path": 1.0}, "drop_path"),
+            ({"dropout": -0.1}, "dropout"),
+            ({"label_smoothing": 1.0}, "label_smoothing"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+            ({"weight_decay": -1.0}, "weight_decay"),
+        ),
+    ),
+    FamilyCase(
+        recipes.alexnet,
+        recipes.alexnet_space,
+        shape=(224, 224, 3),
+        classes=1000,
+        presets={
+            "small": 3_758_984,
+            "torchvision": 61_100_840,
+            "2012": 60_965_224,  # as Caffe's; section 3.2 says 60 million
+        },
+        small={"widths": (4, 8, 8, 8, 8), "hidden": 16},
+        small_shape=(16, 16, 3),
+        bad=(
+            ({"input_shape": (28, 28)}, "input_shape"),
+            ({"input_shape": (3, 32, 32)}, "input_shape"),
+            ({"input_shape": (15, 15, 3)}, "input_shape"),
+            ({"input_shape": (62, 62, 3), "stem": "imagenet"}, "input_shape"),
+            ({"input_shape": (64, 64, 4), "weights": "alexnet.pth"}, "input_shape"),
+            ({"num_classes": 1}, "num_classes"),
+            ({"variant": "2014"}, "variant"),
+            ({"weights": "alexnet.pth", "input_shape": (64, 64, 3)}, "weights"),
+            ({"stem": "big"}, "stem"),
+            ({"widths": (8, 8)}, "widths"),
+            ({"widths": (8, 8, 8, 8, 7)}, "widths"),
+            ({"hidden": -1}, "hidden"),
+            ({"task": "guess"}, "task"),
+            ({"dropout": 1.0}, "dropout"),
             ({"label_smoothing": 1.0}, "label_smoothing"),
             ({"learning_rate": -1.0}, "learning_rate"),
             ({"weight_decay": -1.0}, "weight_decay"),
@@ -223,9 +361,84 @@ RECIPES = [
         recipes.resnet,
         (16, 16, 3),
         3,
-        _fixed(IMAGES.repeat(2, axis=1).repeat(2, axis=2)),
+        LARGER_IMAGES,
         LABELS,
         start=math.log(3),
         arguments={"block": "bottleneck", "stem": "imagenet", "depths": (1, 1), "widths": (8, 16)},
+    ),
+    RecipeCase(
+        "resnet_v1",
+        recipes.resnet,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "50v1", "depths": (1, 1), "widths": (8, 16), "squeeze_excite": True, "drop_path": 0.1},
+        plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        dead=("_conv/bias$",),  # before BatchNorm, which takes the mean away
+    ),
+    RecipeCase(
+        "resnet_preactivated",
+        recipes.resnet,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "wide28x10", "depths": (1, 1), "widths": (8, 16), "shortcut": "pool"},
+    ),
+    RecipeCase(
+        "efficientnet",
+        recipes.efficientnet,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"depth": 0.4, "width": 0.25},
+        plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "efficientnet_b0",
+        recipes.efficientnet,
+        (16, 16, 1),
+        3,
+        _fixed(LARGER_IMAGES[..., :1]),
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "b0", "stem": "imagenet", "depth": 0.1, "width": 0.25},
+        plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "convnext",
+        recipes.convnext,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"depths": (1, 1), "widths": (8, 16)},
+        plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "alexnet",
+        recipes.alexnet,
+        (16, 16, 3),
+        3,
+        LARGER_IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"widths": (8, 8, 16, 16, 16), "hidden": 32},
+    ),
+    RecipeCase(
+        "alexnet_2012",
+        recipes.alexnet,
+        (16, 16, 3),
+        3,
+        LARGER_IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "2012", "widths": (8, 8, 16, 16, 16), "hidden": 32},
     ),
 ]

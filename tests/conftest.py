@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def fresh_keras():
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")

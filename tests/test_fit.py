@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 import recipes
 from recipes.training.checks import check_arrays
-from recipes.training.fit import default_batch_size
+from recipes.training.fit import default_batch_size, prepare
 
 pytestmark = pytest.mark.any_backend
 
@@ -51,6 +51,11 @@ def test_the_same_seeds_give_the_same_weights_and_another_order_others():
     first, again, other = run(0), run(0), run(1)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_a_later_start_goes_on_with_the_order_of_its_epoch():
+    train, _ = prepare(wine_mlp(), wine(), initial_epoch=2)  # what `fit` makes of it: tests/test_batches.py
+    assert train.initial_epoch == 2
 
 
 def test_regression_predicts_in_original_units():

@@ -80,7 +80,10 @@ def test_keras_files_need_trust(model, tmp_path):
         ("[]", "must name a builder"),
         ('{"builder": "os.system"}', "must name a builder"),
         ('{"builder": "fit"}', "must name a builder"),
-        ('{"builder": "mlp", "arguments": {"input_shape": [13], "num_classes": 3, "colour": 1}}', "does not fit the builder"),
+        (
+            '{"builder": "mlp", "arguments": {"input_shape": [13], "num_classes": 3, "colour": 1}}',
+            "does not fit the builder",
+        ),
         ('{"builder": "mlp", "arguments": {"input_shape": [13], "num_classes": 1}}', "num_classes"),
     ],
 )

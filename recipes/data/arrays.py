@@ -1,5 +1,6 @@
 """Arrays in an `.npz` file."""
 
+import warnings
 import zipfile
 import zlib
 
@@ -70,4 +71,6 @@ def check_inputs(x, name):
     if not finite.all():
         where = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise ValueError(f"{name} holds NaN or a number beyond float32, first at {where}. Remove or replace it.")
+    if x.ndim == 4 and x.min() >= 0 and 0 < x.max() <= 1:
+        warnings.warn(f"{name} looks like images scaled to 0..1. The builders take 0..255: save 255 * x.", stacklevel=5)
     return x

@@ -107,7 +107,8 @@ def load(
     * `"tfds:NAME"`, a dataset of TensorFlow Datasets with one input and one label, downloaded if it is not there yet.
 
     A split that the source brings is kept as it is; one that it lacks is taken out of the training part, stratified by
-    class. Duplicates stay where they fall. Everything is held in memory.
+    class. Duplicates stay where they fall. Classes are numbered from 0 in the order of their sorted labels, which
+    `info.class_names` keeps. Everything is held in memory.
 
     Args:
         name_or_path: One of the above.

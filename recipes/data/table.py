@@ -117,8 +117,9 @@ def _target(path, target, header):
 
 
 def _unknown(path, name, header):
-    near = difflib.get_close_matches(str(name), header, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    lower = {column.lower(): column for column in header}
+    near = difflib.get_close_matches(str(name).lower(), lower, n=1)
+    hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
     return f"{path} has no column {name!r}.{hint} Columns: {', '.join(header)}"
 
 

@@ -112,13 +112,22 @@ def training_settings(model):
 
 
 def prepare(
-    model, data, validation=None, *, batch_size=None, augment="auto", seed=0, sample_weight=None, class_weight=None
+    model,
+    data,
+    validation=None,
+    *,
+    batch_size=None,
+    augment="auto",
+    seed=0,
+    sample_weight=None,
+    class_weight=None,
+    initial_epoch=0,
 ):
     """Check the data and turn them into what `model.fit` takes.
 
     Args:
         model: Model to train; its `Standardize` layers are adapted if they are not.
-        data, validation, batch_size, augment, seed, sample_weight, class_weight: As in `fit`.
+        data, validation, batch_size, augment, seed, sample_weight, class_weight, initial_epoch: As in `fit`.
 
     Returns:
         `(train, validation)`: a `recipes.data.Batches` and `Batches` or `None`, or the datasets that came in.
@@ -163,7 +172,10 @@ def prepare(
     if batch_size is None:
         batch_size = default_batch_size(len(y), training["batch_size"])
     check_count("batch_size", batch_size)
-    return Batches(x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight), validation
+    train = Batches(
+        x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight, initial_epoch=initial_epoch
+    )
+    return train, validation
 
 
 def default_batch_size(examples, preferred):

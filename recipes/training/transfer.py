@@ -4,6 +4,7 @@ All of it works on functional and Sequential Keras models, whoever built them: b
 by hand. Nested models are treated as if their layers stood in the outer one.
 """
 
+import collections
 import difflib
 import math
 import re
@@ -27,9 +28,9 @@ from recipes.training.recipe import (
     set_recipe,
 )
 
-# Layer-wise rates fall from group to group. ConvNeXt's fine-tuning divides its 36 blocks into 12 groups of consecutive ones
-# (`optim_factory.py`); MAE and BEiT have one a block, 12 in ViT-B. One a layer would leave the first of 50 at .65 ** 50.
-GROUPS = 12
+# Layer-wise rates fall from group to group, because one step a layer would leave the first of 50 at .65 ** 50. MAE and BEiT
+# have a group a transformer block, 12 in ViT-B; ConvNeXt's fine-tuning divides its 36 blocks into 12 (`optim_factory.py`).
+GROUPS, GROUP_SIZE = 12, 4  # at most so many groups, of at least about so many layers
 # What else `compile_model` should know of a model that no builder made. Images are moved, never mirrored.
 STRANGER = {"weight_decay": 0.05, "label_smoothing": 0.1, "epochs": 10, "batch_size": 32}
 
@@ -200,8 +201,8 @@ def fine_tune(
 ):
     """Train a pretrained model on new data: first its head alone, then everything, the lower the layer the slower.
 
-    In the first phase all but the head is frozen. In the second the layers with weights are divided into at most 12 groups
-    from the input to the head: the head learns at `learning_rate`, the group below it at `learning_rate * layer_decay`, the
+    In the first phase all but the head is frozen. In the second the layers are divided, from the input to the head, into up to
+    12 groups of four or more: the head learns at `learning_rate`, the group below it at `learning_rate * layer_decay`, the
     next at `learning_rate * layer_decay ** 2`, and so on. `BatchNormalization` stays frozen in both. Each phase warms up and
     then follows a cosine to zero. The optimizer is `recipes.AdamW`; loss and metrics stay as compiled.
 
@@ -417,37 +418,39 @@ def find_head(model):
 
 
 def layer_groups(model):
-    """Return the layers below the head that have weights in at most `GROUPS` groups, lowest first, for layer-wise rates.
+    """Return the weights below the head in up to 12 groups of four or more layers, lowest first, for layer-wise rates.
 
-    The groups have equally many layers with a matrix; what has vectors only, such as a normalisation, goes with the layer
-    before it.
+    A layer made of layers, such as an encoder, is taken apart. The groups have equally many layers with a matrix; what has
+    vectors only, such as a normalisation, goes with the layer before it.
     """
     top = {id(layer) for layer in find_head(model)[1]}
-    units = [layer for layer, _ in flatten(model) if layer.weights and id(layer) not in top]
-    major = [any(len(v.shape) > 1 for v in layer.weights) for layer in units]
+    parts = [part for layer, _ in flatten(model) if id(layer) not in top for part in _parts(layer)]
+    major = [any(len(v.shape) > 1 for v in weights) for weights in parts]
     count = max(1, sum(major))
-    groups = [[] for _ in range(min(GROUPS, count))]
+    groups = [[] for _ in range(min(GROUPS, math.ceil(count / GROUP_SIZE)))]
     position = 0
-    for i, layer in enumerate(units):
-        position += major[i]
-        groups[max(0, position - 1) * len(groups) // count].append(layer)
+    for weights, is_major in zip(parts, major, strict=True):
+        position += is_major
+        groups[max(0, position - 1) * len(groups) // count] += weights
     return groups
 
 
 def layer_factors(model, layer_decay):
     """Return `lr_multipliers` for our optimizers: `layer_decay` to the number of groups above, the head's being 1."""
-    units = flatten(model)
-    shared = [layer.name for layer, _ in units]
-    shared = {name for name in shared if shared.count(name) > 1}
-    prefixes = {id(layer): "/".join((*names[-1:], layer.name)) for layer, names in units}
     groups = layer_groups(model)
-    multipliers = []
-    for i, group in enumerate(groups):
-        # A variable's path loses the names of nested models when the model is reloaded, so they count only where they must.
-        names = [prefixes[id(layer)] if layer.name in shared else layer.name for layer in group]
-        pattern = "|".join(map(re.escape, names))
-        multipliers.append((f"(^|/)({pattern})/", layer_decay ** (len(groups) - i)))
-    return multipliers
+    groups.append([v for layer in find_head(model)[1] for v in layer.weights])
+    # A path loses the names of nested models when the model is reloaded, so the expressions leave them out if they can.
+    around = {id(v): "/".join((*names, "")) for layer, names in flatten(model) for v in layer.weights}
+    tails = [[v.path.removeprefix(around[id(v)]) for v in group] for group in groups]
+    count = collections.Counter(tail for group in tails for tail in group)
+    patterns = {}
+    for i, (group, names) in enumerate(zip(groups, tails, strict=True)):
+        for v, name in zip(group, names, strict=True):
+            layer = (v.path if count[name] > 1 else name).rpartition("/")[0]
+            patterns.setdefault((-layer.count("/"), i), {})[re.escape(layer)] = None
+    return [  # the longest first, because "encoder/dense" ends as "dense" does, and the first match counts
+        (f"(^|/)({'|'.join(patterns[key])})/[^/]+$", layer_decay ** (len(groups) - 1 - key[1])) for key in sorted(patterns)
+    ]
 
 
 class _PhaseSchedule(WarmupCosine):
@@ -467,6 +470,15 @@ class _PhaseSchedule(WarmupCosine):
         super().on_epoch_end(epoch - self.first, logs)
         if epoch + 1 >= self.last:
             self.model.stop_training = True
+
+
+def _parts(layer):
+    """Return the weights of a layer and of the layers within it, a list for each, in the order in which they were made."""
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    lists = [own] if own else []
+    for part in layer._layers:
+        lists += _parts(part)
+    return lists
 
 
 def _set_phase(model, what, learning_rate, layer_decay):

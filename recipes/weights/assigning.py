@@ -59,7 +59,7 @@ def _match(model, mapping, shapes, optional_head):
     paths = [variable.path for variable in model.weights]
     if len(set(paths)) != len(paths):
         raise ValueError("weights: two variables of the model have the same path. Give every layer its own name.")
-    head = [path for path in paths if path.split("/")[0] in optional_head]
+    head = [path for path in paths if set(path.split("/")) & set(optional_head)]
     body_problems, head_problems = {}, {}
     for path, variable in zip(paths, model.weights, strict=True):
         name, axes = mapping.get(path, (None, None))

@@ -122,17 +122,20 @@ def check_deterministic(case):
 
 
 def check_seed(case):
-    """The same seed gives the same weights and the same randomness; another seed another."""
+    """The same seed gives the same weights and the same randomness; another seed others."""
 
-    def run(seed):
+    def run(seed, **changes):
         keras.utils.set_random_seed(seed)
-        layer = _built(case)
+        layer = _built(case, case.make(**changes))
         return [keras.ops.convert_to_numpy(v) for v in (*layer.weights, layer(case.x, training=True))]
 
-    first, again, other = run(1), run(1), run(2)
+    unseeded = {"seed": None} if "seed" in case.arguments else {}
+    first, again, other = run(1, **unseeded), run(1, **unseeded), run(2, **unseeded)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True)), "the same seed gives another layer"
     if case.random:
         assert not np.array_equal(first[-1], other[-1]), "another seed gives the same randomness"
+    if unseeded:
+        assert np.array_equal(run(1)[-1], run(2)[-1]), "the layer's own seed does not fix its randomness"
 
 
 def check_gradient(case):
