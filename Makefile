@@ -7,7 +7,7 @@ python := .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 demo: .venv/installed
-	@$(python) examples/demo.py
+	@$(python) benchmarks/demo.py
 
 test: lint
 	@KERAS_BACKEND=tensorflow $(python) -m pytest -q
@@ -15,7 +15,9 @@ test: lint
 
 bench: .venv/installed
 	@for script in benchmarks/[a-z]*.py; do \
-		echo "$$script"; $(python) "$$script" $(if $(DATA),--data "$(DATA)") || exit 1; \
+		[ "$$script" = benchmarks/demo.py ] && continue; \
+		if [ -n "$$DATA" ] && grep -q '"--data"' "$$script"; then set -- --data "$$DATA"; else set --; fi; \
+		echo "$$script"; $(python) "$$script" "$$@" || exit 1; \
 	done
 
 lint: .venv/installed

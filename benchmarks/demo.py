@@ -134,7 +134,7 @@ def search():
     start = time.perf_counter()
     wine = recipes.data.load("wine")
     found = recipes.tune(recipes.mlp, wine.train, validation=wine.validation, trials=5, epochs=20, verbose=0)
-    settings = ", ".join(f"{k}={v:.3g}" for k, v in found.hyperparameters.values.items() if isinstance(v, (int, float)))
+    settings = ", ".join(f"{k}={v:.3g}" for k, v in found.hyperparameters.items() if isinstance(v, (int, float)))
     print(f"best of 5: {settings}")
     row("best mlp of 5 on wine, test accuracy", f"{recipes.evaluate(found.model, wine)['accuracy']:.4f}", start)
 

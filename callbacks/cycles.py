@@ -6,7 +6,8 @@ import numbers
 import keras
 import numpy as np
 
-from recipes.callbacks.schedule import Dial, Schedule, after_warmup, check_fraction, progress
+from recipes.callbacks.curve import after_warmup, check_fraction, progress
+from recipes.callbacks.schedule import Dial, Schedule, read
 
 
 def one_cycle(step, total, warmup, start, floor, peak=1.0, xp=np):
@@ -160,4 +161,4 @@ class CosineRestarts(Schedule):
 
 def _has_momentum(optimizer):
     """Return whether the optimizer keeps its momentum in a variable, and uses one: compiled with 0, ours have none."""
-    return hasattr(optimizer, "momentum_variable") and Dial(optimizer.momentum_variable).rest > 0
+    return hasattr(optimizer, "momentum_variable") and read(optimizer.momentum_variable) > 0

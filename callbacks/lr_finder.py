@@ -79,8 +79,8 @@ class LRFinder:
             model(keras.tree.map_structure(keras.ops.convert_to_tensor, first[0]))
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
-        variables = [*model.variables, *optimizer.variables]
-        before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]  # copies: JAX reuses the memory
+        variables = [*model.variables, *model.metrics_variables, *optimizer.variables]
+        before = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]  # copies: torch gives views
         rates, losses = [], []
         smooth, lowest = 0.0, math.inf
         try:
@@ -101,9 +101,9 @@ class LRFinder:
         finally:
             if hasattr(model, "jax_state_sync"):
                 model.jax_state_sync()  # a state left pending by an error would be written over what follows
+            model.reset_metrics()  # those that the first batch has built
             for variable, value in zip(variables, before, strict=True):
                 variable.assign(value)
-            model.reset_metrics()
         return RangeTest(np.array(rates), np.array(losses))
 
 

@@ -5,7 +5,8 @@ import math
 import keras
 import numpy as np
 
-from recipes.callbacks.schedule import Schedule, after_warmup, check_amount, progress, steps_of
+from recipes.callbacks.curve import after_warmup, check_amount, progress, steps_of
+from recipes.callbacks.schedule import Schedule
 
 
 def warmup_cosine(step, total, warmup, floor=0.0, xp=np):

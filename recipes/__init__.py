@@ -28,6 +28,8 @@ _PUBLIC = {
     "convnext_space": "recipes.vision.convnext",
     "alexnet": "recipes.vision.alexnet",
     "alexnet_space": "recipes.vision.alexnet",
+    "vit": "recipes.vision.vit",
+    "vit_space": "recipes.vision.vit",
     "list_variants": "recipes.training.recipe",
     "fit": "recipes.training.fit",
     "predict": "recipes.training.inference",

@@ -18,7 +18,7 @@ import keras_tuner
 import numpy as np
 
 from recipes.training.fit import fit, prepare
-from recipes.training.recipe import check_choice, check_count, get_recipe, make_loss, make_metrics, set_recipe
+from recipes.training.recipe import check_choice, check_count, get_recipe, refresh_loss, set_recipe
 
 # What decides between two trials, as the task is usually judged: (value in the history, direction)
 OBJECTIVES = {
@@ -141,7 +141,7 @@ def tune(
         search = _make_tuner(tuner, models, objective, trials, epochs, seed, folder, int(verbose))
         search.search(train, validation=validation, epochs=epochs, callbacks=list(callbacks))
         best = _best_trial(folder, objective)
-        model = _ready(search.load_model(best))
+        model = refresh_loss(search.load_model(best))
     if names:
         set_recipe(model, {**get_recipe(model), "class_names": list(names)})
     if directory is None:
@@ -221,7 +221,7 @@ class RecipeHyperModel(keras_tuner.HyperModel):
     def fit(self, hp, model, x, y=None, *, validation=None, validation_data=None, validation_split=None, **kwargs):
         data = x if y is None else (x, y)
         validation = next((v for v in (validation, validation_data) if v is not None), validation_split or None)
-        return fit(_ready(model), data, validation=validation, **kwargs)
+        return fit(refresh_loss(model), data, validation=validation, **kwargs)
 
 
 class _TrialModel(RecipeHyperModel):
@@ -304,13 +304,6 @@ def _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose)
             search = _Hyperband(models, trials, max_epochs=epochs, **arguments)
     search.oracle.verbose = verbose
     return search
-
-
-def _ready(model):
-    """Compile for the statistics that loaded weights brought, keeping the optimizer and its moments."""
-    settings = get_recipe(model)["training"]
-    model.compile(optimizer=model.optimizer, loss=make_loss(model, settings), metrics=make_metrics(settings))
-    return model
 
 
 def _prepare_data(data, validation, seed, fixed):

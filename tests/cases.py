@@ -69,6 +69,7 @@ class RecipeCase:
     dead: tuple = ()  # regular expressions of weights that rightly get no gradient
     steps: int = 500  # at most, to overfit the batch
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
+    compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
 
     def build(self, **changes):
         """Return a new model."""
@@ -174,7 +175,7 @@ FAMILIES = [
             ({"input_shape": (4, 4, 3)}, "input_shape"),
             ({"num_classes": 0}, "num_classes"),
             ({"variant": "19"}, "variant"),
-            ({"weights": "resnet50.pth"}, "weights"),
+            ({"weights": 3}, "weights"),
             ({"stem": "big"}, "stem"),
             ({"block": "wide"}, "block"),
             ({"shortcut": "none"}, "shortcut"),
@@ -256,7 +257,7 @@ FAMILIES = [
             ({"input_shape": (32, 32, 4), "weights": "convnext.pth"}, "input_shape"),
             ({"num_classes": 1}, "num_classes"),
             ({"variant": "huge"}, "variant"),
-            ({"weights": "convnext.pth"}, "weights"),
+            ({"weights": 3, "input_shape": (32, 32, 3)}, "weights"),
             ({"patch_size": 0}, "patch_size"),
             ({"patch_size": 4}, "patch_size"),
             ({"depths": (1, 1), "widths": (8,)}, "depths"),
@@ -291,7 +292,7 @@ FAMILIES = [
             ({"input_shape": (64, 64, 4), "weights": "alexnet.pth"}, "input_shape"),
             ({"num_classes": 1}, "num_classes"),
             ({"variant": "2014"}, "variant"),
-            ({"weights": "alexnet.pth", "input_shape": (64, 64, 3)}, "weights"),
+            ({"weights": 3, "input_shape": (64, 64, 3)}, "weights"),
             ({"stem": "big"}, "stem"),
             ({"widths": (8, 8)}, "widths"),
             ({"widths": (8, 8, 8, 8, 7)}, "widths"),
@@ -325,6 +326,7 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"hidden": (32, 32), "adapt": TABLE, "categories": (3, 7)},
+        compile=True,
     ),
     RecipeCase(
         "mlp_multilabel",
@@ -355,6 +357,7 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"depths": (1, 1), "widths": (8, 16), "dropout": 0.1},
+        compile=True,
     ),
     RecipeCase(
         "resnet_bottleneck",
@@ -376,7 +379,8 @@ RECIPES = [
         start=math.log(3),
         arguments={"variant": "50v1", "depths": (1, 1), "widths": (8, 16), "squeeze_excite": True, "drop_path": 0.1},
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
-        dead=("_conv/bias$",),  # before BatchNorm, which takes the mean away
+        # before BatchNorm, which takes the mean away; and inside a branch that starts at zero, for the first steps
+        dead=("_conv/bias$", "_se_(reduce|expand)/kernel$"),
     ),
     RecipeCase(
         "resnet_preactivated",
@@ -396,8 +400,9 @@ RECIPES = [
         IMAGES,
         LABELS,
         start=math.log(3),
-        arguments={"depth": 0.4, "width": 0.25},
+        arguments={"depth": 0.33, "width": 0.25},  # one block has a shortcut
         plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        dead=("_project_norm/beta$",),  # the next BatchNorm takes it away again
     ),
     RecipeCase(
         "efficientnet_b0",
@@ -409,6 +414,7 @@ RECIPES = [
         start=math.log(3),
         arguments={"variant": "b0", "stem": "imagenet", "depth": 0.1, "width": 0.25},
         plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        dead=("_project_norm/beta$",),
     ),
     RecipeCase(
         "convnext",
@@ -418,7 +424,7 @@ RECIPES = [
         IMAGES,
         LABELS,
         start=math.log(3),
-        arguments={"depths": (1, 1), "widths": (8, 16)},
+        arguments={"depths": (1, 1), "widths": (8, 16), "layer_scale": 0.1},  # a branch that starts at 1e-6 learns later
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
     ),
     RecipeCase(

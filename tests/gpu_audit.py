@@ -1,7 +1,7 @@
 """Proof without a GPU that a training step runs on one.
 
 TensorFlow's wheel registers its GPU kernels on every machine: trace the training step, walk the graph and its function
-library, and report the operations that no GPU kernel takes with the types they have. XLA must compile the step too. JAX
+library, and report the operations that no GPU kernel takes with the types they have. XLA must take the step too. JAX
 lowers it for CUDA.
 
     python tests/gpu_audit.py resnet    # audits the first row of tests/cases.py that a builder of this name has
@@ -19,12 +19,15 @@ STRUCTURAL = frozenset(
 )
 
 
-def audit(model, x, y):
-    """Raise `AssertionError` if an operation of the training step of `model` cannot run on a GPU or compile."""
-    {"tensorflow": _audit_tensorflow, "jax": _audit_jax}[keras.backend.backend()](model, x, y)
+def audit(model, x, y, run=False):
+    """Raise `AssertionError` if an operation of the training step of `model` has no GPU kernel or no form in XLA.
+
+    `run` has XLA compile the step for the CPU and run it as well, which takes ten times as long and tells little more.
+    """
+    {"tensorflow": _audit_tensorflow, "jax": _audit_jax}[keras.backend.backend()](model, x, y, run)
 
 
-def _audit_tensorflow(model, x, y):
+def _audit_tensorflow(model, x, y, run):
     import tensorflow as tf
 
     data = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
@@ -39,13 +42,14 @@ def _audit_tensorflow(model, x, y):
     missing = missing_kernels(concrete.graph)
     assert not missing, "no GPU kernel for " + "; ".join(missing)
     try:
-        loss = step(*data)["loss"]
+        step.experimental_get_compiler_ir(*data)(stage="hlo")
+        loss = float(step(*data)["loss"]) if run else 0.0
     except Exception as error:
         raise AssertionError(f"XLA does not compile the training step: {error}") from error
-    assert float(loss) < float("inf"), f"the training step compiled by XLA has the loss {float(loss)}"
+    assert loss < float("inf"), f"the training step compiled by XLA has the loss {loss}"
 
 
-def _audit_jax(model, x, y):
+def _audit_jax(model, x, y, run):
     import jax
     from jax import export
 
@@ -65,6 +69,9 @@ def _audit_jax(model, x, y):
     except Exception as error:
         raise AssertionError(f"JAX does not lower the training step for CUDA: {error}") from error
     assert lowered.platforms == ("cuda",)
+    if run:
+        logs, _ = jax.jit(model.train_step)(state, (*data, None))
+        assert float(logs["loss"]) < float("inf"), f"the compiled training step has the loss {logs['loss']}"
 
 
 def _build(model, data):

@@ -128,6 +128,14 @@ def test_as_schedule_is_the_same_curve_and_serialises():
         np.testing.assert_allclose(values, PEAK * cls().fraction(steps, 42), atol=PEAK * 5e-7)  # float32
 
 
+def test_alone_in_a_fit_where_no_other_callback_reads_the_model():
+    """On JAX, whatever reads `callback.model` brings the state up to date; the probe does, so this fit has none."""
+    model = make_model()
+    model.set_weights([np.zeros((1, 1))])
+    fit(model, WarmupCosine())
+    np.testing.assert_allclose(model.get_weights()[0], -curve(WarmupCosine(), 21).sum(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("cls", [WarmupCosine, CosineRestarts])
 def test_as_schedule_in_the_graph_of_a_fit(cls):
     probe = Probe()
@@ -360,13 +368,20 @@ def test_multi_optimizer_scales_each_from_its_own_peak(kind):
     assert rate_of(stem) == np.float32(0.02) and rate_of(head) == np.float32(0.5)
 
 
+def test_a_multi_optimizer_with_a_function_needs_a_built_model():
+    if keras.backend.backend() != "tensorflow":
+        return  # elsewhere Keras builds the model before fit begins
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.MultiOptimizer(lambda variable: keras.optimizers.SGD(PEAK)), mean_prediction)
+    with pytest.raises(ValueError, match="model must be built.*model.build"):
+        fit(model, WarmupCosine())
+
+
 def test_mixed_float16_wraps_the_optimizer():
     keras.config.set_dtype_policy("mixed_float16")
     model, momenta, rates = make_model(SGD(PEAK, momentum=0.9)), Momentum(), []
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    read = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda batch, logs: rates.append(rate_of(model.optimizer))
-    )
+    read = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: rates.append(rate_of(model.optimizer)))
     history = fit(model, OneCycle(), momenta, read)
     np.testing.assert_allclose(rates, curve(OneCycle(), 21), rtol=1e-7)
     np.testing.assert_allclose(history.history["learning_rate"], curve(OneCycle(), 21)[6::7], rtol=1e-7)

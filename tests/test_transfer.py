@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import recipes
-from recipes.training.transfer import GROUPS, find_head, flatten, layer_factors, layer_groups
+from recipes.training.graph import GROUPS, find_head, flatten, layer_factors, layer_groups
 
 pytestmark = pytest.mark.any_backend
 
 
 def tiny_resnet(num_classes=10, **arguments):
-    return recipes.resnet((8, 8, 1), num_classes, depths=(1, 1), widths=(4, 8), **arguments)
+    return recipes.resnet((8, 8, 1), num_classes, depths=(1,), widths=(4,), **arguments)
 
 
 def images(n=32, classes=4, shape=(8, 8, 1), seed=0):
@@ -78,12 +78,12 @@ def test_freeze_leaves_the_head_and_frozen_weights_stay_bit_equal():
 
 def test_freeze_until_a_layer_or_all_but_the_last():
     model = tiny_resnet(4)
-    recipes.freeze(model, "stage1_block1_2_norm")
-    assert not any(path.startswith(("stem", "stage1")) for path in trainable(model))
-    assert "stage2_block1_1_conv/kernel" in trainable(model)
+    recipes.freeze(model, "stage1_block1_1_norm")
+    assert {path.split("/")[0] for path in trainable(model)} == {"stage1_block1_2_conv", "stage1_block1_2_norm", "logits"}
     recipes.freeze(model, 2)  # the head, and the convolution below it with its BatchNorm
-    own = [layer.name for layer in model.layers if layer.weights and "norm" not in layer.name]
-    assert {path for path in trainable(model) if "norm" not in path} == {f"{own[-2]}/kernel", "logits/kernel", "logits/bias"}
+    assert {path.split("/")[0] for path in trainable(model)} == {"stage1_block1_2_conv", "stage1_block1_2_norm", "logits"}
+    recipes.freeze(model, 1)
+    assert trainable(model) == {"logits/kernel", "logits/bias"}
 
 
 def test_unfreeze_takes_effect_and_leaves_batch_norm():
@@ -95,14 +95,12 @@ def test_unfreeze_takes_effect_and_leaves_batch_norm():
     moved = changed(model, before)
     assert "stem_conv/kernel" in moved and not any("norm" in path for path in moved)
     recipes.unfreeze(model, batch_norm=True)
-    before = values(model)
-    model.fit(*images(), epochs=1, verbose=0)
-    assert "stem_norm/moving_mean" in changed(model, before)
+    assert "stem_norm/gamma" in trainable(model)
 
 
 def test_unfreeze_from_a_layer_and_the_last_n():
-    model = recipes.unfreeze(recipes.freeze(tiny_resnet(4)), "stage2_block1_2_conv")
-    assert trainable(model) == {"stage2_block1_2_conv/kernel", "logits/kernel", "logits/bias"}
+    model = recipes.unfreeze(recipes.freeze(tiny_resnet(4)), "stage1_block1_2_conv")
+    assert trainable(model) == {"stage1_block1_2_conv/kernel", "logits/kernel", "logits/bias"}
     model = recipes.unfreeze(recipes.freeze(tiny_resnet(4)), 1)
     assert trainable(model) == {"logits/kernel", "logits/bias"}
 
@@ -128,7 +126,7 @@ def test_freezing_keeps_optimizer_loss_and_metrics():
 def test_an_uncompiled_model_stays_uncompiled():
     model = nested()
     recipes.freeze(model)
-    assert not model.compiled and trainable(model) == {"inner/inner_head/kernel", "inner/inner_head/bias"}
+    assert not model.compiled and trainable(model) == {"inner_head/kernel", "inner_head/bias"}
 
 
 def test_nested_models_are_flattened_also_when_frozen_from_outside():
@@ -136,9 +134,9 @@ def test_nested_models_are_flattened_also_when_frozen_from_outside():
     assert [layer.name for layer, _ in flatten(model)][-3:] == ["norm", "inner_pool", "inner_head"]
     model.get_layer("inner").trainable = False
     recipes.unfreeze(model, "inner_head")
-    assert trainable(model) == {"inner/inner_head/kernel", "inner/inner_head/bias"}
+    assert trainable(model) == {"inner_head/kernel", "inner_head/bias"}
     recipes.unfreeze(model, "inner")
-    assert trainable(model) == {f"inner/{n}" for n in ("conv/kernel", "conv/bias", "inner_head/kernel", "inner_head/bias")}
+    assert trainable(model) == {"conv/kernel", "conv/bias", "inner_head/kernel", "inner_head/bias"}
 
 
 def test_unknown_layers_and_headless_models_are_refused():
@@ -152,7 +150,7 @@ def test_unknown_layers_and_headless_models_are_refused():
     with pytest.raises(ValueError, match="what must be an integer >= 1"):
         recipes.unfreeze(model, 0)
     assert trainable(model) == before
-    backbone = keras.Model(model.input, model.get_layer("stage2_block1_relu").output)
+    backbone = keras.Model(model.input, model.get_layer("stage1_block1_relu").output)
     with pytest.raises(ValueError, match="has no head"):
         recipes.freeze(backbone)
 
@@ -207,7 +205,7 @@ def test_applications_with_and_without_a_head(name, top):
     assert new.output_shape == (None, 7) and new.layers[-1].name == "logits"
     assert len(new.get_layer("features").output.shape) == 2
     assert not any(isinstance(layer, keras.layers.Dense) for layer in new.layers[:-1])
-    if name != "EfficientNetB0" or top == "classes":  # one of the large ones is enough
+    if keras.backend.backend() == "tensorflow" and top == "classes":  # slow elsewhere, and nothing new
         x = images(16, 7, (32, 32, 3))[0].astype("float32")
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(np.arange(16) % 7, new(x))
         assert abs(float(loss) - math.log(7)) < 0.1
@@ -243,7 +241,7 @@ def test_an_output_can_be_named():
     pooled = keras.layers.Dense(4, "tanh", name="pooled_dense")(x[:, 0])
     outputs = {"sequence_output": x, "pooled_output": pooled}
     encoder = keras.Model({"token_ids": ids, "padding_mask": mask}, outputs, name="encoder")
-    with pytest.raises(ValueError, match="output must name one of several outputs.*pooled_output"):
+    with pytest.raises(ValueError, match="output must name one of the outputs.*pooled_output"):
         recipes.replace_head(encoder, 2)
     with pytest.raises(ValueError, match="Similar names: .*pooled_output"):
         recipes.replace_head(encoder, 2, output="pooled")
@@ -270,7 +268,7 @@ def test_heads_refuse_what_they_cannot_do():
 
 
 def test_groups_and_factors():
-    model = recipes.resnet((8, 8, 1), 5, depths=(2, 2, 2), widths=(4, 8, 16))
+    model = recipes.resnet((8, 8, 1), 5, depths=(2, 2), widths=(4, 8))
     groups = layer_groups(model)
     convolutions = [v for v in model.weights if v.path.endswith("conv/kernel")]
     assert len(groups) == math.ceil(len(convolutions) / 4)
@@ -284,8 +282,9 @@ def test_groups_and_factors():
     assert factor("logits/kernel") == 1.0 and factor("outer/inner/logits/kernel") == 1.0
     for i, group in enumerate(groups):
         assert {factor(v.path) for v in group} == {0.5 ** (len(groups) - i)}
-    recipes.fine_tune(model, images(16, 5), epochs=1, freeze_epochs=0, layer_decay=0.5, verbose=0)
-    rates = dict(zip([v.path for v in model.trainable_variables], model.optimizer._factors, strict=True))
+    optimizer = recipes.AdamW(lr_multipliers=multipliers)
+    optimizer.build(model.trainable_variables)
+    rates = dict(zip([v.path for v in model.trainable_variables], optimizer._factors, strict=True))
     assert rates["stem_conv/kernel"] == 0.5 ** len(groups) and rates["logits/bias"] == 1.0
     deep = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(4, name=f"d{i}") for i in range(99))])
     assert len(layer_groups(deep)) == GROUPS
@@ -349,17 +348,17 @@ def test_head_only_leaves_all_below_bit_equal():
 def test_unfreezing_a_part_leaves_the_rest_bit_equal():
     model = tiny_resnet(4)
     before = values(model)
-    recipes.fine_tune(model, images(), epochs=2, unfreeze="stage2_block1_2_conv", verbose=0)
-    assert changed(model, before) == {"stage2_block1_2_conv/kernel", "logits/kernel", "logits/bias"}
+    recipes.fine_tune(model, images(), epochs=2, unfreeze="stage1_block1_2_conv", verbose=0)
+    assert changed(model, before) == {"stage1_block1_2_conv/kernel", "logits/kernel", "logits/bias"}
 
 
 def test_the_head_is_replaced_when_the_labels_ask_for_it():
     model = tiny_resnet(10)
-    with pytest.warns(UserWarning, match="for 10 outputs is replaced by a new one for 4"):
+    with pytest.warns(UserWarning, match="for 10 outputs was replaced by a new one for 4"):
         new, _ = recipes.fine_tune(model, images(), epochs=1, verbose=0)
     assert new.output_shape == (None, 4) and new.recipe["arguments"]["num_classes"] == 4
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         new, _ = recipes.fine_tune(model, images(), epochs=1, num_classes=6, verbose=0)
         assert new.output_shape == (None, 6)
         soft = np.eye(10)[images()[1]].astype("float32")
@@ -368,7 +367,7 @@ def test_the_head_is_replaced_when_the_labels_ask_for_it():
 
 
 def test_fine_tunes_an_uncompiled_application():
-    old = keras.applications.MobileNetV3Small((32, 32, 3), alpha=0.75, minimalistic=True, weights=None)
+    old = keras.applications.MobileNet((32, 32, 3), alpha=0.25, weights=None)  # its head is a convolution
     x, y = images(16, 3, (32, 32, 3))
     model, history = recipes.fine_tune(old, (x, y), epochs=2, verbose=0)
     assert model.output_shape == (None, 3) and abs(history.history["loss"][0] - math.log(3)) < 0.3
@@ -401,7 +400,7 @@ def test_every_phase_survives_saving_and_loading(tmp_path, freeze_epochs):
     model, _ = recipes.fine_tune(outer, images(), epochs=2, freeze_epochs=freeze_epochs, verbose=0)
     model.save(tmp_path / "model.keras")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # Keras only warns when it drops the optimizer's state
+        warnings.simplefilter("error", UserWarning)  # Keras only warns when it drops the optimizer's state
         again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.optimizer._factors == model.optimizer._factors
     assert len(set(model.optimizer._factors)) == (1 if freeze_epochs == 2 else 1 + len(layer_groups(model)))
@@ -470,7 +469,11 @@ def test_lora_merges_when_saved_and_can_be_taken_up_again(tmp_path):
 
 
 def test_lora_on_convolutions_and_refusals(tmp_path):
-    model = recipes.add_lora(tiny_resnet(4), 2)
+    model = tiny_resnet(4)
+    for layer in model.layers:
+        if layer.name.endswith("2_norm"):  # zero at the start of training from scratch: nothing behind it would learn
+            layer.gamma.assign(np.ones(4))
+    recipes.add_lora(model, 2)
     assert not any(layer.trainable for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
     before = values(model)
     recipes.fit(model, images(), epochs=1, verbose=0)

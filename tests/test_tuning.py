@@ -185,7 +185,9 @@ def test_global_state_reaches_every_trial_and_stays(capsys):
 @pytest.mark.any_backend
 def test_hypermodel_serves_any_tuner(tmp_path):
     models = recipes.hypermodel(recipes.mlp, (13,), 3, space=small, dropout=0.0)
-    search = keras_tuner.RandomSearch(models, objective="val_loss", max_trials=1, directory=tmp_path, project_name="wine")
+    search = keras_tuner.RandomSearch(
+        models, objective="val_loss", max_trials=1, directory=tmp_path, project_name="wine"
+    )
     x, y = WINE.train
     search.search(x, y, validation_data=WINE.validation, epochs=2, verbose=0)
     (model,) = search.get_best_models()

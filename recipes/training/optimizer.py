@@ -21,12 +21,14 @@ def decays(variable):
 class _RecipeOptimizer:
     """What the two optimizers share. `lr_multipliers` are `(regular expression, factor)`; the first match wins."""
 
-    def __init__(self, *, learning_rate, lr_multipliers=(), **kwargs):
+    def __init__(self, *, learning_rate, weight_decay, lr_multipliers=(), **kwargs):
         if isinstance(learning_rate, (int, float)):
             if not 0 <= learning_rate < float("inf"):
                 raise ValueError(f"learning_rate must be a finite number >= 0. Received: learning_rate={learning_rate}")
             learning_rate = float(learning_rate)  # Keras makes an integer variable of an int
-        super().__init__(learning_rate=learning_rate, **kwargs)
+        if weight_decay is not None and not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be a finite number >= 0. Received: weight_decay={weight_decay}")
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.lr_multipliers = tuple((str(pattern), float(factor)) for pattern, factor in lr_multipliers)
         self._factor = 1.0
 

@@ -81,11 +81,12 @@ def compile_model(
         `model`, compiled.
 
     Raises:
-        ValueError: For an unknown task or optimizer.
+        ValueError: If an argument is out of its range.
     """
     settings = {k: v for k, v in locals().items() if k != "model"}
     check_choice("task", task, TASKS)
     check_choice("optimizer", optimizer, ("adamw", "sgd"))
+    check_fraction("label_smoothing", label_smoothing)
     set_recipe(model, {**get_recipe(model), "training": settings})
     return recompile(model)
 
@@ -103,6 +104,13 @@ def recompile(model, **changes):
     model.compile(
         optimizer=make_optimizer(settings, **extra), loss=make_loss(model, settings), metrics=make_metrics(settings)
     )
+    return model
+
+
+def refresh_loss(model):
+    """Compile again for the statistics that loaded weights brought, keeping the optimizer and its state."""
+    settings = get_recipe(model)["training"]
+    model.compile(optimizer=model.optimizer, loss=make_loss(model, settings), metrics=make_metrics(settings))
     return model
 
 

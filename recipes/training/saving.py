@@ -8,7 +8,7 @@ import tempfile
 import keras
 
 import recipes
-from recipes.training.recipe import get_recipe, make_loss, make_metrics, recompile, set_recipe
+from recipes.training.recipe import get_recipe, recompile, refresh_loss, set_recipe
 
 _RECIPE, _WEIGHTS = "recipe.json", "model.weights.h5"
 
@@ -115,11 +115,4 @@ def load_model(path, *, trusted=False):
         model.load_weights(os.path.join(path, _WEIGHTS))
     except Exception as error:
         raise ValueError(f"{_WEIGHTS} in {path!r} is damaged or belongs to another model: {error}") from error
-    return _adapted(model)
-
-
-def _adapted(model):
-    """Compile again with the true loss once the statistics are there, keeping the optimizer and its state."""
-    settings = get_recipe(model)["training"]
-    model.compile(optimizer=model.optimizer, loss=make_loss(model, settings), metrics=make_metrics(settings))
-    return model
+    return refresh_loss(model)

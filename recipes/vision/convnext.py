@@ -150,9 +150,7 @@ def convnext(
 def convnext_block(x, layer_scale, drop_path, name):
     """Filter each channel, mix the channels, add: `(batch, height, width, width)` (figure 4, right)."""
     width = x.shape[-1]
-    y = keras.layers.DepthwiseConv2D(
-        7, padding="same", depthwise_initializer=small_normal(), name=f"{name}_depthwise"
-    )(x)
+    y = keras.layers.DepthwiseConv2D(7, padding="same", depthwise_initializer=small_normal(), name=f"{name}_depthwise")(x)
     y = norm(y, name=f"{name}_norm")
     y = keras.layers.Dense(4 * width, activation="gelu", kernel_initializer=small_normal(), name=f"{name}_mlp1")(y)
     y = keras.layers.Dense(width, kernel_initializer=small_normal(), name=f"{name}_mlp2")(y)

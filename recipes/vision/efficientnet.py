@@ -14,8 +14,7 @@ from recipes.training.recipe import (
     compile_model,
     head,
 )
-from recipes.weights import load
-from recipes.weights.efficientnet_names import torch_names
+from recipes.weights.efficientnet_names import load_weights
 
 # Tan & Le, 2019, https://arxiv.org/abs/1905.11946, table 1: blocks, kernel, stride, expansion, channels of each stage
 STAGES = (
@@ -76,8 +75,9 @@ def efficientnet(
             the weights were trained at is `VARIANTS[variant]["resolution"]`.
         num_classes: Number of classes, of labels, or of targets, as `task` says.
         variant: Row of `VARIANTS`: `"lite0"` ... `"lite4"`, `"b0"` ... `"b7"`.
-        weights: Path of a state dict of `efficientnet-lite-pytorch` or `efficientnet-pytorch`, or `None` for random
-            weights. If the file's head has another number of classes, ours stays random and a warning says so.
+        weights: Path of a state dict of `efficientnet-lite-pytorch`, `efficientnet-pytorch` or timm
+            (`tf_efficientnet_b0` ...), or `None` for random weights. If the file's head has another number of classes,
+            ours stays random and a warning says so.
         stem: `"imagenet"` (stride 2; a 32nd of the size in the end), `"cifar"` (stride 1 in the stem and in the stage
             that would shrink the image next; an 8th in the end) or `None`: `"cifar"` up to 64 pixels unless weights
             are given, else `"imagenet"`.
@@ -141,7 +141,7 @@ def efficientnet(
     x = keras.layers.Dropout(dropout, name="features")(x)
     model = keras.Model(inputs, head(x, num_classes, task), name=name)
     if weights is not None:
-        load(model, weights, torch_names(model), optional_head=("logits", "target"))
+        load_weights(model, weights)
     return compile_model(
         model,
         task,

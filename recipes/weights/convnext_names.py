@@ -2,8 +2,8 @@
 
 import re
 
-from recipes.weights.assigning import load
-from recipes.weights.reading import read_shapes
+from recipes.weights.assigning import assign
+from recipes.weights.reading import read_state_dict
 
 # {stage} and {block} count from 0; torchvision numbers what shrinks the picture and the stages in one sequence
 LAYOUTS = {
@@ -64,18 +64,23 @@ VARIABLES = {"kernel": ".weight", "bias": ".bias", "gamma": ".weight", "beta": "
 
 
 def load_weights(model, path):
-    """Give `model` the weights of a file in any of `LAYOUTS`."""
-    return load(model, path, torch_names(model, read_shapes(path)), optional_head=("logits", "target"))
+    """Give `model` the weights of a file or folder in any of `LAYOUTS`."""
+    tensors = read_state_dict(path)
+    mapping = torch_names(model, tensors)
+    ranks = {mapping[v.path][0]: len(v.shape) for v in model.weights if v.path in mapping}
+    for name, rank in ranks.items():  # timm's small variants have 1x1 convolutions for matrices, torchvision (width, 1, 1)
+        if name in tensors and set(tensors[name].shape[rank:]) == {1}:
+            tensors[name] = tensors[name].reshape(tensors[name].shape[:rank])
+    return assign(model, mapping, tensors, optional_head=("logits", "target"))
 
 
-def torch_names(model, shapes):
+def torch_names(model, tensors):
     """Return `{variable path: (name in the torch file, axes that bring it into our order)}`, as `assign` takes it.
 
-    `shapes` is what `read_shapes` says of the file: its names tell the layout, and timm's small variants have 1x1
-    convolutions where others have matrices.
+    The names of `tensors` tell the layout.
     """
-    prefix = "convnext." if "convnext.embeddings.layernorm.weight" in shapes else ""
-    fits = [name for name, layers in LAYOUTS.items() if f"{prefix}{layers['stem_conv']}.weight" in shapes]
+    prefix = "convnext." if "convnext.embeddings.layernorm.weight" in tensors else ""
+    fits = [name for name, layers in LAYOUTS.items() if f"{prefix}{layers['stem_conv']}.weight" in tensors]
     layout = LAYOUTS[fits[0] if fits else "timm"]
     names = {}
     for path in (variable.path for variable in model.weights):
@@ -84,14 +89,8 @@ def torch_names(model, shapes):
             continue
         stage, block = int(stage or 1) - 1, int(block or 1) - 1
         name = layout[layer].format(stage=stage, block=block, shrink=2 * stage, sequence=2 * stage + 1)
-        name = ("" if layer == "logits" else prefix) + name + VARIABLES[variable]
         axes = None
-        rank = len(shapes[name][0]) if name in shapes else 0
-        if layer == "depthwise" and variable == "kernel":  # torch has (channel, 1, height, width)
-            axes = (2, 3, 0, 1)
-        elif variable == "kernel":  # torch has (out, in) or (out, in, height, width)
-            axes = (2, 3, 1, 0) if layer.endswith("conv") else (1, 0)
-        elif variable == "scale" and rank == 3:  # torchvision has (channel, 1, 1)
-            axes = (0,)
-        names[path] = (name, axes)
+        if variable == "kernel":  # torch has (out, in), (out, in, height, width), and depthwise (channel, 1, height, width)
+            axes = {"depthwise": (2, 3, 0, 1), "mlp1": (1, 0), "mlp2": (1, 0), "logits": (1, 0)}.get(layer, (2, 3, 1, 0))
+        names[path] = (("" if layer == "logits" else prefix) + name + VARIABLES[variable], axes)
     return names

@@ -1,10 +1,14 @@
-"""Read a file of weights, whatever its name says it is."""
+"""Read a file of weights, whatever its name says it is, or the folder of a model of the Hugging Face hub."""
 
+import json
 import os
 import stat
 
 from recipes.weights import safetensors_file, torch_file
 from recipes.weights.errors import UnsafeFileError
+
+IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
+MAX_CONFIG = 1 << 20  # bytes of config.json; that of a ViT with 1000 named classes has 70 thousand
 
 
 def read_state_dict(path):
@@ -14,7 +18,8 @@ def read_state_dict(path):
     the file is executed, and what it can make us allocate is bounded by its size.
 
     Args:
-        path: The file. One that holds `{"state_dict": tensors, ...}` will do.
+        path: The file, or a folder with `model.safetensors` or `pytorch_model.bin`. A file that holds
+            `{"state_dict": tensors, ...}` will do.
 
     Returns:
         Dict of name to array, in the shapes of the library that wrote it. bfloat16 comes as float32. The prefixes
@@ -23,24 +28,58 @@ def read_state_dict(path):
     Raises:
         UnsafeFileError: A `ValueError` that says what is wrong with the file and what to do.
     """
+    path = find_file(path)
     return _reader(path).read(path)
 
 
 def read_shapes(path):
     """Read what `read_state_dict` would return as `{name: (shape, dtype)}`, without reading a tensor."""
+    path = find_file(path)
     return _reader(path).read_shapes(path)
+
+
+def find_file(path):
+    """Return the weights file that `path` means: itself, or in a folder the one that the hub puts there."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"weights must be the path of a file or folder. Received: {path!r}")
+    for name in IN_FOLDER if os.path.isdir(path) else ():
+        if os.path.exists(os.path.join(path, name)):
+            return os.path.join(path, name)
+    return path
+
+
+def read_config(path):
+    """Return what `config.json` in the folder `path`, or beside the file `path`, says; `{}` without one.
+
+    Raises:
+        UnsafeFileError: If it is not a JSON object of sensible size.
+    """
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    config = os.path.join(folder, "config.json")
+    if not os.path.isfile(config):
+        return {}
+    with open(config, "rb") as file:
+        text = file.read(MAX_CONFIG + 1)
+    try:
+        contents = json.loads(text.decode("utf-8")) if len(text) <= MAX_CONFIG else None
+    except (ValueError, RecursionError):
+        contents = None
+    if not isinstance(contents, dict):
+        raise UnsafeFileError(
+            config, None, f"it is not a JSON object of at most {MAX_CONFIG} bytes", "Download or copy it again."
+        )
+    return contents
 
 
 def _reader(path):
     """Return the module that reads `path`."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"weights must be the path of a file. Received: {path!r}")
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         raise UnsafeFileError(path, None, "there is no such file", "Check the path.") from None
     if not stat.S_ISREG(mode):
-        raise UnsafeFileError(path, None, "it is not a regular file", "Pass the path of the weights file itself.")
+        rule = "it is not a regular file, nor a folder with one of " + ", ".join(IN_FOLDER)
+        raise UnsafeFileError(path, None, rule, "Pass the path of the weights file itself.")
     with open(path, "rb") as file:
         start = file.read(9)
     if start[8:] == b"{":  # behind the header's length, JSON

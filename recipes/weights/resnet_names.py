@@ -87,15 +87,13 @@ def keras_names(model):
     return {path: (f"{name}/{path.split('/')[-1]}", None) for path, name in _layers(model, name)}
 
 
-def keras_tensors(model):
-    """Return `{"layer/variable": array}` of a keras.applications ResNet (v1), for our pixels.
+def keras_tensors(tensors):
+    """Return `{"layer/variable": array}` of such a network for our pixels.
 
     Those networks see BGR less the mean, ours RGB less the mean, divided by 64. So the first kernel is turned and
     multiplied, which changes no bit of the products.
     """
-    tensors = {f"{layer.name}/{v.name}": v.numpy() for layer in model.layers for v in layer.weights}
-    tensors["conv1_conv/kernel"] = tensors["conv1_conv/kernel"][:, :, ::-1] * 64
-    return tensors
+    return {**tensors, "conv1_conv/kernel": tensors["conv1_conv/kernel"][:, :, ::-1] * 64}
 
 
 def _names(model, name):

@@ -1,0 +1,411 @@
+"""Compare our networks with their references at full size: the reference's random weights, loaded by us, on 8 images.
+
+In an environment with torch, torchvision, timm, transformers and safetensors
+
+    python benchmarks/parity.py --reference FOLDER [NAME ...]     # writes weights, images and outputs
+
+and then, in one with recipes,
+
+    python benchmarks/parity.py FOLDER [NAME ...]                 # loads, compares, adds rows to results/parity.csv
+
+The tiny networks that the tests load without torch were made by
+
+    python benchmarks/parity.py --fixtures tests/fixtures         # needs what --reference needs
+
+`difference` is the largest absolute difference of the outputs over their standard deviation; `spread` is how much the
+outputs of one class differ between images, over the same, to show that the images matter. All in float32, evaluation
+mode. Vectors (norms, biases, factors of branches) are drawn anew first, because many begin at 0 or 1, where a wrong one
+would not show; BatchNorm has the statistics of the images.
+"""
+
+import argparse
+import csv
+import dataclasses
+import datetime
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results" / "parity.csv"
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass
+class Case:
+    """A reference and ours."""
+
+    reference: Callable  # (folder, images) -> (outputs, parameters, versions); writes the weights into the folder
+    ours: Callable  # (folder) -> (model from raw images to the outputs, parameters)
+    side: int = 224  # of the images
+    tolerance: float = TOLERANCE
+    torch: bool = True  # or else the reference is keras.applications, and is made when it is compared
+
+
+# ------------------------------------------------------------------------------------------ references (need torch)
+
+
+def timm_reference(name, folder, images, matrices=False):
+    """A model of timm as `model.safetensors`."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    model = timm.create_model(name, pretrained=False)
+    pixels = normalized(images, model.default_cfg["mean"], model.default_cfg["std"])
+    shake(model, pixels, matrices)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    with torch.no_grad():
+        outputs = model(pixels)
+    return outputs.numpy(), count(model), f"timm {timm.__version__}, torch {torch.__version__}"
+
+
+def transformers_vit_reference(kind, folder, images):
+    """ViT-B/16 of transformers as a folder: `"ViTModel"` (class token) or `"ViTForImageClassification"` (logits)."""
+    import torch
+    import transformers
+
+    model = getattr(transformers, kind)(transformers.ViTConfig(num_labels=1000))
+    pixels = normalized(images, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    shake(model, pixels, matrices=True)
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(pixels)
+    parameters, versions = count(model), f"transformers {transformers.__version__}, torch {torch.__version__}"
+    if kind == "ViTModel":
+        return outputs.last_hidden_state[:, 0].numpy(), parameters - count(model.pooler), versions
+    return outputs.logits.numpy(), parameters, versions
+
+
+def torchvision_reference(name, folder, images):
+    """A model of torchvision as `model.pth`."""
+    import torch
+    import torchvision
+
+    model = getattr(torchvision.models, name)(weights=None)
+    if name == "alexnet":  # it has no norms, and torch's kernels are so small that the biases alone would be seen
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(6**0.5)
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    shake(model, pixels)
+    torch.save(model.state_dict(), folder / "model.pth")
+    with torch.no_grad():
+        outputs = model(pixels)
+    return outputs.numpy(), count(model), f"torchvision {torchvision.__version__}, torch {torch.__version__}"
+
+
+def transformers_reference(kind, config, folder, images):
+    """A convolutional network of transformers as a folder, `config` a name in transformers with its defaults."""
+    import torch
+    import transformers
+
+    model = getattr(transformers, kind)(getattr(transformers, config)(num_labels=1000))
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    shake(model, pixels)
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(pixels).logits
+    return outputs.numpy(), count(model), f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+
+def normalized(images, mean, std):
+    """Raw images as torch wants them: float, standardised, channels first."""
+    import torch
+
+    pixels = (images / 255 - np.asarray(mean)) / np.asarray(std)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype="float32"))
+
+
+def shake(model, pixels, matrices=False):
+    """Draw all vectors anew, give BatchNorm the statistics of the images, and switch to evaluation.
+
+    `matrices` draws all else too, in the size that keeps activations as large as they are: transformers begin with so
+    little that a class token hardly sees the image.
+    """
+    import torch
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.squeeze().ndim <= 1:
+                scale = name.endswith(("weight", "gamma", "layer_scale", "layer_scale_parameter"))
+                parameter.uniform_(*((0.5, 1.5) if scale else (-0.2, 0.2)))
+            elif matrices:
+                parameter.normal_(std=0.5 if "emb" in name and parameter.ndim == 3 else parameter[0].numel() ** -0.5)
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        for norm in norms:
+            norm.momentum = 1.0
+        if norms:
+            model.train()(pixels)
+    model.eval()
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+# ---------------------------------------------------------------------------------- fixtures of the tests (need torch)
+
+
+def vit_fixtures(folder):
+    """Three tiny ViTs with half-precision weights, and their logits, also where an image is not of the trained size."""
+    import timm
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+    torch.manual_seed(0)
+    small, large = make_images(32, cell=4)[:4], make_images(48, cell=4)[:4, :, :40]
+    half = ((0.5,) * 3, (0.5,) * 3)
+    sizes = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2, "num_classes": 3}
+    results = {"small": small, "large": large, "versions": f"timm {timm.__version__}, torch {torch.__version__}"}
+    for name, arguments in {"token": {}, "average": {"global_pool": "avg", "class_token": False}}.items():
+        model = VisionTransformer(img_size=32, **sizes, **arguments)
+        shake(model, None, matrices=True)
+        tensors = {k: v.half() for k, v in model.state_dict().items()}
+        model.load_state_dict(tensors)  # rounded
+        save_file(tensors, folder / f"vit_timm_{name}.safetensors")
+        other = VisionTransformer(img_size=(48, 40), **sizes, **arguments).eval()
+        other.load_state_dict(checkpoint_filter_fn({k: v.float() for k, v in tensors.items()}, other))
+        with torch.no_grad():
+            results[name] = model(normalized(small, *half)).numpy()
+            results[f"{name}_large"] = other(normalized(large, *half)).numpy()
+    config = transformers.ViTConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=48,
+        image_size=32,
+        patch_size=8,
+        num_labels=3,
+        layer_norm_eps=1e-3,  # not the default, to show that config.json is read
+    )
+    model = transformers.ViTForImageClassification(config)
+    shake(model, None, matrices=True)
+    model.half().save_pretrained(folder / "vit_transformers")
+    with torch.no_grad():
+        results["transformers"] = model.float()(normalized(small, *half)).logits.numpy()
+    np.savez_compressed(folder / "vit_tiny.npz", **results)
+
+
+FIXTURES = [vit_fixtures]
+
+
+# -------------------------------------------------------------------------------------------- ours (need recipes)
+
+
+def our_logits(family, *, side=224, **arguments):
+    """Return a function that builds a family with the weights of a folder; its logits are compared."""
+
+    def build(folder):
+        import recipes
+
+        path = folder / "model.safetensors" if "weights" not in arguments else folder / arguments["weights"]
+        model = getattr(recipes, family)((side, side, 3), 1000, **{**arguments, "weights": path})
+        return model, trainable(model)
+
+    return build
+
+
+def keras_reference(name, module, folder, images):
+    """A model of keras.applications, its weights as `weights.npz`. Vectors are drawn anew, as in `shake`."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None, classifier_activation=None)
+    pixels = getattr(keras.applications, module).preprocess_input(images.astype("float32"))
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if layer.name == "normalization":  # of EfficientNet, whose files bring ImageNet's statistics
+            layer.adapt_mean.assign([0.485, 0.456, 0.406])
+            layer.adapt_variance.assign(np.square([0.229, 0.224, 0.225]))
+            layer.finalize_state()
+            continue
+        for variable in layer.weights:
+            if len(variable.shape) == 1:
+                limits = (0.5, 1.5) if variable.name == "gamma" else (-0.2, 0.2)
+                if layer.name.endswith("_3_bn"):  # branches that add little, as trained ones do: otherwise rounding grows
+                    limits = (0.1, 0.3)  # from block to block, to 5e-5 if only the channels are summed in another order
+                variable.assign(random.uniform(*limits, variable.shape))
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(pixels, training=True)
+    tensors = {f"{layer.name}/{v.name}": np.asarray(v) for layer in model.layers for v in layer.weights}
+    np.savez(folder / "weights.npz", **tensors)
+    outputs = model.predict(pixels, verbose=0)
+    return outputs, trainable(model), f"keras.applications {keras.__version__}"
+
+
+def our_keras_resnet(folder):
+    """Our ResNet-50 v1 with the weights of keras.applications'."""
+    import recipes
+    from recipes.weights import assign
+    from recipes.weights.resnet_names import keras_names, keras_tensors
+
+    model = recipes.resnet((224, 224, 3), 1000, variant="50v1")
+    assign(model, keras_names(model), keras_tensors(dict(np.load(folder / "weights.npz"))))
+    return model, trainable(model)
+
+
+def our_keras_efficientnet(folder):
+    """Our EfficientNet-B0 with the weights of keras.applications'."""
+    import recipes
+    from recipes.weights import assign
+    from recipes.weights.efficientnet_names import keras_names
+
+    model = recipes.efficientnet((224, 224, 3), 1000, variant="b0")
+    tensors = dict(np.load(folder / "weights.npz"))
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("normalization/")}
+    assign(model, keras_names(model, tensors), tensors)
+    return model, trainable(model)
+
+
+def our_vit_features(folder):
+    """Our ViT-B/16 up to the input of its head."""
+    import keras
+
+    import recipes
+
+    model = recipes.vit((224, 224, 3), 2, variant="base", weights=folder)
+    model = keras.Model(model.inputs, model.get_layer("features").output)
+    return model, trainable(model)
+
+
+def trainable(model):
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+CASES = {
+    "timm resnet18": Case(lambda *io: timm_reference("resnet18", *io), our_logits("resnet", variant="18")),
+    "timm resnet50": Case(lambda *io: timm_reference("resnet50", *io), our_logits("resnet", variant="50")),
+    "timm resnet50d": Case(lambda *io: timm_reference("resnet50d", *io), our_logits("resnet", variant="50d")),
+    "timm seresnet50": Case(
+        lambda *io: timm_reference("seresnet50", *io), our_logits("resnet", variant="50", squeeze_excite=True)
+    ),
+    "timm convnext_atto": Case(lambda *io: timm_reference("convnext_atto", *io), our_logits("convnext")),
+    "timm convnext_tiny": Case(lambda *io: timm_reference("convnext_tiny", *io), our_logits("convnext", variant="tiny")),
+    "torchvision alexnet": Case(
+        lambda *io: torchvision_reference("alexnet", *io),
+        our_logits("alexnet", variant="torchvision", weights="model.pth"),
+    ),
+    "torchvision convnext_tiny": Case(
+        lambda *io: torchvision_reference("convnext_tiny", *io),
+        our_logits("convnext", variant="tiny", weights="model.pth"),
+    ),
+    "torchvision resnet50": Case(
+        lambda *io: torchvision_reference("resnet50", *io), our_logits("resnet", variant="50", weights="model.pth")
+    ),
+    "transformers ConvNextForImageClassification": Case(
+        lambda *io: transformers_reference("ConvNextForImageClassification", "ConvNextConfig", *io),
+        our_logits("convnext", variant="tiny", weights="."),
+    ),
+    "transformers ResNetForImageClassification": Case(
+        lambda *io: transformers_reference("ResNetForImageClassification", "ResNetConfig", *io),
+        our_logits("resnet", variant="50", weights="."),
+    ),
+    "keras.applications ResNet50": Case(
+        lambda *io: keras_reference("ResNet50", "resnet", *io), our_keras_resnet, tolerance=1e-5, torch=False
+    ),
+    "keras.applications EfficientNetB0": Case(
+        lambda *io: keras_reference("EfficientNetB0", "efficientnet", *io),
+        our_keras_efficientnet,
+        tolerance=1e-5,
+        torch=False,
+    ),
+    "timm tf_efficientnet_b0": Case(
+        lambda *io: timm_reference("tf_efficientnet_b0", *io), our_logits("efficientnet", variant="b0")
+    ),
+    "timm vit_base_patch16_224": Case(
+        lambda *io: timm_reference("vit_base_patch16_224", *io, matrices=True), our_logits("vit", variant="base")
+    ),
+    "transformers ViTModel": Case(lambda *io: transformers_vit_reference("ViTModel", *io), our_vit_features),
+    "transformers ViTForImageClassification": Case(
+        lambda *io: transformers_vit_reference("ViTForImageClassification", *io),
+        our_logits("vit", variant="base", weights="."),
+    ),
+}
+
+
+def make_images(side, cell=16):
+    """8 images of coarse noise: fine noise would be averaged away, and all images would look the same."""
+    cells = -(-side // cell)
+    coarse = np.random.default_rng(0).integers(0, 256, (8, cells, cells, 3), dtype=np.uint8)
+    return coarse.repeat(cell, axis=1).repeat(cell, axis=2)[:, :side, :side]
+
+
+def write_reference(name, folder):
+    """Write the weights of a case, the images and the outputs of the reference."""
+    case, folder = CASES[name], folder / name.replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    images = make_images(case.side)
+    outputs, parameters, versions = case.reference(folder, images)
+    np.savez(folder / "reference.npz", images=images, outputs=outputs, parameters=parameters, versions=versions)
+    print(f"{name}: {parameters:,} parameters, outputs {outputs.shape}", flush=True)
+
+
+def compare(name, folder):
+    """Compare a case, print it, add a row to the results; return whether it is within the tolerance."""
+    import keras
+
+    import recipes
+
+    case, folder = CASES[name], folder / name.replace(" ", "_")
+    if not case.torch:
+        write_reference(name, folder.parent)
+    stored = np.load(folder / "reference.npz")
+    model, parameters = case.ours(folder)
+    outputs, expected = model.predict(stored["images"], batch_size=4, verbose=0), stored["outputs"]
+    difference = float(np.abs(outputs - expected).max() / expected.std())
+    fits = difference <= case.tolerance and parameters == int(stored["parameters"])
+    row = {
+        "date": datetime.date.today().isoformat(),
+        "reference": name,
+        "outputs": "x".join(map(str, expected.shape)),
+        "difference": f"{difference:.2e}",
+        "tolerance": f"{case.tolerance:.0e}",
+        "spread": f"{float(expected.std(axis=0).mean() / expected.std()):.2f}",
+        "parameters": parameters,
+        "parameters_reference": int(stored["parameters"]),
+        "within": fits,
+        "made_with": f"{stored['versions']}, keras {keras.__version__} on {keras.backend.backend()}, "
+        f"recipes {recipes.__version__}",
+    }
+    print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    new = not RESULTS.exists()
+    with open(RESULTS, "a", newline="") as file:
+        writer = csv.DictWriter(file, row, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    return fits
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the references lie")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; all without one")
+    parser.add_argument("--reference", action="store_true", help="write the references (needs torch)")
+    parser.add_argument("--fixtures", action="store_true", help="write the tiny networks of the tests (needs torch)")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(CASES)
+    if unknown:
+        parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    names = arguments.names or list(CASES)
+    if arguments.fixtures:
+        for write in FIXTURES:
+            write(arguments.folder)
+    elif arguments.reference:
+        for name in [name for name in names if CASES[name].torch]:
+            write_reference(name, arguments.folder)
+    else:
+        sys.exit(not all([compare(name, arguments.folder) for name in names]))
+
+
+if __name__ == "__main__":
+    main()
