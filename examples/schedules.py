@@ -1,6 +1,6 @@
 """Finds a learning rate for the digits of scikit-learn, then compares schedules at it. Takes about a minute on a CPU.
 
-    python examples/schedules.py
+python examples/schedules.py
 """
 
 import keras

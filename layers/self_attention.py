@@ -15,7 +15,8 @@ class SelfAttention(keras.layers.Layer):
         heads: Number of heads; must divide the width.
         causal: Whether a token sees only itself and what comes before it.
         locality: Whether a token does not see itself and each head learns its temperature, which begins at the usual
-            `sqrt(width / heads)`: sharper attention, for networks trained on little data.
+            `sqrt(width / heads)`: sharper attention, for networks trained on little data. With `causal` the first
+            token still sees itself, because there is nothing else.
         stddev: Standard deviation of the normal initializer of the matrices. BERT, GPT-2 and ViT use 0.02.
 
     Call arguments:
@@ -36,10 +37,8 @@ class SelfAttention(keras.layers.Layer):
 
     def __init__(self, heads, causal=False, locality=False, stddev=0.02, **kwargs):
         super().__init__(**kwargs)
-        if causal and locality:
-            raise ValueError(
-                "locality must be False in causal attention: the first token sees only itself. Received: locality=True"
-            )
+        if heads < 1:
+            raise ValueError(f"heads must be at least 1. Received: heads={heads}")
         self.heads = heads
         self.causal = causal
         self.locality = locality
@@ -69,8 +68,9 @@ class SelfAttention(keras.layers.Layer):
         if self.locality:
             query = query * ops.cast(self.scale, query.dtype)[:, None]
             places = ops.arange(length)
-            others = ops.not_equal(places[:, None], places)  # (length, length)
-            mixed = ops.dot_product_attention(query, key, value, mask=others[None, None], scale=1.0)
+            rows = places[:, None]
+            seen = (rows > places) | (rows + places == 0) if self.causal else rows != places  # (length, length)
+            mixed = ops.dot_product_attention(query, key, value, mask=seen[None, None], scale=1.0)
         else:
             mixed = ops.dot_product_attention(query, key, value, is_causal=self.causal)
         return self.mix(ops.reshape(mixed, (-1, length, width)))

@@ -17,7 +17,7 @@ import keras
 import keras_tuner
 import numpy as np
 
-from recipes.training.fit import fit, prepare
+from recipes.training.fit import fit, prepare, training_settings
 from recipes.training.recipe import check_choice, check_count, get_recipe, refresh_loss, set_recipe
 
 # What decides between two trials, as the task is usually judged: (value in the history, direction)
@@ -116,20 +116,21 @@ def tune(
     check_count("trials", trials)
     check_choice("tuner", tuner, TUNERS)
     check_count("seed", seed, minimum=0)
+    check_choice("verbose", verbose, (0, 1, 2))
     if epochs is not None:
         check_count("epochs", epochs)
     train, validation, names, fixed = _prepare_data(data, validation, seed, fixed)
     models = _TrialModel(builder, fixed.pop("input_shape"), fixed.pop("num_classes"), space, fixed)
-    models.seed, models.verbose = seed, max(int(verbose) - 1, 0)
+    models.seed, models.verbose = seed, max(verbose - 1, 0)
     with _global_state_kept():
         probe = models.build(keras_tuner.HyperParameters())  # what is wrong for every trial is said now
         prepare(probe, train, validation, seed=seed)
-        training = get_recipe(probe)["training"]
+        training = training_settings(probe)
         epochs = training["epochs"] if epochs is None else epochs
         objective = _objective(objective, training["task"])
         description = {
             "builder": builder.__name__,
-            "arguments": {k: v for k, v in get_recipe(probe)["arguments"].items() if k not in models.searched},
+            "arguments": {k: v for k, v in get_recipe(probe).get("arguments", {}).items() if k not in models.searched},
             "space": sorted(models.searched),
             "examples": len(train[1]) if isinstance(train, tuple) else None,
             "objective": [objective.name, objective.direction],
@@ -138,10 +139,10 @@ def tune(
         if tuner == "hyperband":
             description["trials"] = trials  # the sizes of the brackets follow from it
         folder = _open(directory, description, overwrite)
-        search = _make_tuner(tuner, models, objective, trials, epochs, seed, folder, int(verbose))
+        search = _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose)
         search.search(train, validation=validation, epochs=epochs, callbacks=list(callbacks))
         best = _best_trial(folder, objective)
-        model = refresh_loss(search.load_model(best))
+        model = _ready(search.load_model(best))
     if names:
         set_recipe(model, {**get_recipe(model), "class_names": list(names)})
     if directory is None:
@@ -204,8 +205,7 @@ class RecipeHyperModel(keras_tuner.HyperModel):
             unknown = sorted(set(arguments) - set(allowed))
             if unknown:
                 raise ValueError(
-                    f"{name} must hold arguments of {builder.__name__}: {', '.join(allowed)}. "
-                    f"Received: {', '.join(unknown)}"
+                    f"{name} must hold arguments of {builder.__name__}: {', '.join(allowed)}. Received: {', '.join(unknown)}"
                 )
         self.searched = set(chosen) - set(fixed)
         self.pinned = {p.name: fixed[p.name] for p in hp.space if p.name in fixed}
@@ -215,13 +215,14 @@ class RecipeHyperModel(keras_tuner.HyperModel):
         for name, value in self.pinned.items():
             hp.Fixed(name, value)
         model = self.builder(self.input_shape, self.num_classes, **{**self.space(hp), **self.fixed})
-        model.optimizer.build(model.trainable_variables)  # so that load_weights finds where the moments go
+        if model.compiled:
+            model.optimizer.build(model.trainable_variables)  # so that load_weights finds where the moments go
         return model
 
     def fit(self, hp, model, x, y=None, *, validation=None, validation_data=None, validation_split=None, **kwargs):
         data = x if y is None else (x, y)
         validation = next((v for v in (validation, validation_data) if v is not None), validation_split or None)
-        return fit(refresh_loss(model), data, validation=validation, **kwargs)
+        return fit(_ready(model), data, validation=validation, **kwargs)
 
 
 class _TrialModel(RecipeHyperModel):
@@ -306,13 +307,20 @@ def _make_tuner(tuner, models, objective, trials, epochs, seed, folder, verbose)
     return search
 
 
+def _ready(model):
+    """Let `model` train from the statistics that loaded weights may have brought."""
+    return refresh_loss(model) if "training" in get_recipe(model) else model
+
+
 def _prepare_data(data, validation, seed, fixed):
     """Return train and validation data, class names, and `fixed` with what the data tell added."""
     from recipes.data import Data, split
 
     names, told = None, {}
     if isinstance(data, Data):
-        told = {k: getattr(data.info, k) for k in ("input_shape", "num_classes", "task")}
+        told = {"input_shape": data.info.input_shape, "num_classes": data.info.num_classes}
+        if data.info.task != "classify":
+            told["task"] = data.info.task
         if data.info.categories:
             told["categories"] = data.info.categories
         validation = data.validation if validation is None else validation
@@ -365,7 +373,7 @@ def _shapes(x, y, held_y, task, count_classes):
 
 def _objective(objective, task):
     if objective is None:
-        return keras_tuner.Objective(*OBJECTIVES[task])
+        return keras_tuner.Objective(*OBJECTIVES.get(task, ("val_loss", "min")))
     if isinstance(objective, keras_tuner.Objective):
         return objective
     measured = ("loss", "mae" if task == "regress" else "accuracy")

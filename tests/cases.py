@@ -11,7 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 import recipes
-from recipes.layers import CategoryEmbedding, DropPath, LayerScale, LocalResponseNorm, Standardize
+from recipes.layers import (
+    CategoryEmbedding,
+    ClassToken,
+    DropPath,
+    LayerScale,
+    LocalResponseNorm,
+    PositionEmbedding,
+    SelfAttention,
+    SinCosPosition,
+    Standardize,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +100,7 @@ LABELS = _fixed(np.tile(np.arange(3, dtype="int32"), 4))
 MANY_LABELS = _fixed(_random.integers(0, 2, (12, 4)).astype("float32"))
 TARGETS = _fixed((_random.normal(size=(12, 2)) * [20, 0.5] + [500, -3]).astype("float32"))
 TABLE = {"numeric": ROWS, "categories": CATEGORIES}
+TOKENS = _fixed(_random.normal(size=(3, 6, 8)).astype("float32"))
 
 LAYERS = [
     LayerCase(
@@ -115,6 +126,17 @@ LAYERS = [
         {"size": 3, "alpha": 0.1, "beta": 0.5, "bias": 1.0},
         ROWS,
         bad=(({"size": 2}, "size"), ({"bias": 0.0}, "bias")),
+    ),
+    LayerCase("position_embedding", PositionEmbedding, {"stddev": 0.5}, TOKENS, learns=("embedding",)),
+    LayerCase("class_token", ClassToken, {"stddev": 0.5}, TOKENS, learns=("embedding",)),
+    LayerCase("sincos_position", SinCosPosition, {"grid": (2, 3), "temperature": 100.0}, TOKENS),
+    LayerCase(
+        "self_attention",
+        SelfAttention,
+        {"heads": 2, "causal": True, "locality": True, "stddev": 0.5},
+        TOKENS,
+        learns=("kernel", "bias", "kernel", "bias", "scale"),
+        bad=(({"heads": 0}, "heads"),),
     ),
     LayerCase("category_embedding", CategoryEmbedding, {"sizes": (3, 7), "width": 4}, CATEGORIES, learns=("table",)),
 ]
@@ -304,6 +326,49 @@ FAMILIES = [
             ({"weight_decay": -1.0}, "weight_decay"),
         ),
     ),
+    FamilyCase(
+        recipes.vit,
+        recipes.vit_space,
+        shape=(224, 224, 3),
+        classes=1000,
+        presets={
+            "compact": 1_063_416,
+            "tiny": 5_717_416,  # all but compact as timm counts them
+            "small": 22_050_664,
+            "base": 86_567_656,
+            "large": 304_326_632,
+            "deit_tiny": 5_717_416,
+            "deit_small": 22_050_664,
+            "deit_base": 86_567_656,
+        },
+        small={"width": 32, "depth": 1},
+        small_shape=(8, 8, 3),
+        bad=(
+            ({"input_shape": (28, 28)}, "input_shape"),
+            ({"input_shape": (3, 32, 32)}, "input_shape"),
+            ({"input_shape": (4, 4, 3)}, "input_shape"),
+            ({"input_shape": (8, 8, 3), "variant": "tiny"}, "input_shape"),
+            ({"input_shape": (8, 8, 4), "weights": "vit.pth"}, "input_shape"),
+            ({"num_classes": 1}, "num_classes"),
+            ({"variant": "huge"}, "variant"),
+            ({"weights": 3}, "weights"),
+            ({"patch_size": 3}, "patch_size"),
+            ({"patch_size": 16}, "patch_size"),
+            ({"patch_size": -1}, "patch_size"),
+            ({"width": 40}, "width"),
+            ({"width": -32}, "width"),
+            ({"depth": 1.5}, "depth"),
+            ({"pool": "max"}, "pool"),
+            ({"positions": "random"}, "positions"),
+            ({"drop_path": 1.0}, "drop_path"),
+            ({"dropout": -0.1}, "dropout"),
+            ({"epsilon": -1.0}, "epsilon"),
+            ({"task": "guess"}, "task"),
+            ({"label_smoothing": 1.0}, "label_smoothing"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+            ({"weight_decay": -1.0}, "weight_decay"),
+        ),
+    ),
 ]
 
 RECIPES = [
@@ -446,5 +511,27 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"variant": "2012", "widths": (8, 8, 16, 16, 16), "hidden": 32},
+    ),
+    RecipeCase(
+        "vit",
+        recipes.vit,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"width": 32, "depth": 2, "patch_size": 2, "dropout": 0.1},
+        plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "vit_token",
+        recipes.vit,
+        (8, 8, 3),
+        3,
+        IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "tiny", "width": 64, "depth": 2, "patch_size": 2, "positions": "sincos"},
+        plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
     ),
 ]

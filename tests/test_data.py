@@ -454,9 +454,7 @@ def catalogue(tmp_path_factory):
     numbers = {"x": features.Tensor(shape=(3,), dtype=np.float32), "y": features.Scalar(np.float32)}
     samples = [{"x": np.full(3, i, "float32"), "y": i / 2} for i in range(30)]
     prepare("Numbers", numbers, {"train": samples}, ("x", "y"))
-    prepare(
-        "Words", {"x": features.Text(), "y": features.Scalar(np.float32)}, {"train": [{"x": "a", "y": 0}]}, ("x", "y")
-    )
+    prepare("Words", {"x": features.Text(), "y": features.Scalar(np.float32)}, {"train": [{"x": "a", "y": 0}]}, ("x", "y"))
     return folder
 
 

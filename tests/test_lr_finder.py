@@ -8,8 +8,6 @@ from sklearn.datasets import load_digits
 from recipes.callbacks import LRFinder, RangeTest, WarmupCosine
 from recipes.training.optimizer import SGD, AdamW
 
-pytestmark = pytest.mark.any_backend
-
 
 def digits(count=256):
     x, y = load_digits(return_X_y=True)
@@ -45,6 +43,7 @@ def fit(model):
     model.fit(x, y, batch_size=32, epochs=1, shuffle=False, callbacks=[WarmupCosine()], verbose=0)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("make", [lambda: AdamW(3e-3), lambda: keras.optimizers.SGD(0.1, momentum=0.9)])
 def test_everything_is_put_back_bit_for_bit(make):
     """A model that ran the test goes on exactly like its twin that did not."""
@@ -63,6 +62,7 @@ def test_everything_is_put_back_bit_for_bit(make):
     assert len(found.rates) == len(found.losses) > 3
 
 
+@pytest.mark.any_backend
 def test_an_unbuilt_model_and_optimizer():
     model = make_model(SGD(0.1), shape=None)
     LRFinder(steps=10).run(model, *digits(64))
@@ -73,6 +73,7 @@ def test_an_unbuilt_model_and_optimizer():
     fit(model)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize("where", ["data", "step"])
 def test_put_back_when_it_raises(built, where):
@@ -103,6 +104,7 @@ def test_put_back_when_it_raises(built, where):
     assert not same(before, state(model)[: len(before)])
 
 
+@pytest.mark.any_backend
 def test_it_stops_when_the_loss_diverges():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
@@ -117,6 +119,7 @@ def test_it_stops_when_the_loss_diverges():
     np.testing.assert_allclose(np.diff(np.log(found.rates)), np.log(1e7) / 69, rtol=1e-6)
 
 
+@pytest.mark.any_backend
 def test_a_loss_that_is_not_finite_ends_the_test():
     model = make_model(keras.optimizers.SGD(0.1))
     x, y = digits()
@@ -157,6 +160,7 @@ class Batches(keras.utils.PyDataset):
         return x[16 * index : 16 * index + 16], y[16 * index : 16 * index + 16], np.ones(16, "float32")
 
 
+@pytest.mark.any_backend
 def test_datasets_and_structures():
     model = make_model(keras.optimizers.Adam(1e-3))
     assert len(LRFinder(maximum=1e-3, steps=10).run(model, Batches()).losses) == 10  # three batches, again and again

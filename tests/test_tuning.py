@@ -18,8 +18,8 @@ def small(hp):
     return {"hidden": (8,), "learning_rate": hp.Float("learning_rate", 1e-3, 1e-1, sampling="log")}
 
 
-def tune(data=WINE, **arguments):
-    return recipes.tune(recipes.mlp, data, **{"space": small, "trials": 2, "epochs": 3, "verbose": 0, **arguments})
+def tune(data=WINE, builder=recipes.mlp, **arguments):
+    return recipes.tune(builder, data, **{"space": small, "trials": 2, "epochs": 3, "verbose": 0, **arguments})
 
 
 @functools.cache
@@ -133,6 +133,19 @@ def test_regression_with_categories_and_a_fraction():
     assert found.model.output_shape == (None, 1)
 
 
+def test_a_builder_of_the_user():
+    def mine(input_shape, num_classes, *, width=4):
+        layers = [keras.Input(input_shape), keras.layers.Dense(width), keras.layers.Dense(num_classes)]
+        model = keras.Sequential(layers)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    with pytest.warns(UserWarning, match="did not come from a builder"):
+        found = tune(WINE, builder=mine, space=lambda hp: {"width": hp.Int("width", 2, 4)}, trials=1, epochs=1)
+    assert found.model.layers[0].units == found.hyperparameters["width"]
+    assert scores(found) == found.history.history["val_loss"]
+
+
 def test_soft_targets_and_given_validation():
     x, y = WINE.train
     found = tune((x, np.eye(3)[y]), validation=WINE.validation, trials=1, epochs=1, objective="val_loss")
@@ -185,9 +198,7 @@ def test_global_state_reaches_every_trial_and_stays(capsys):
 @pytest.mark.any_backend
 def test_hypermodel_serves_any_tuner(tmp_path):
     models = recipes.hypermodel(recipes.mlp, (13,), 3, space=small, dropout=0.0)
-    search = keras_tuner.RandomSearch(
-        models, objective="val_loss", max_trials=1, directory=tmp_path, project_name="wine"
-    )
+    search = keras_tuner.RandomSearch(models, objective="val_loss", max_trials=1, directory=tmp_path, project_name="wine")
     x, y = WINE.train
     search.search(x, y, validation_data=WINE.validation, epochs=2, verbose=0)
     (model,) = search.get_best_models()
@@ -209,6 +220,7 @@ def test_every_space_holds_arguments_of_its_builder():
         ({"trials": 0}, "trials must be an integer >= 1"),
         ({"epochs": 2.5}, "epochs must be an integer"),
         ({"seed": -1}, "seed must be"),
+        ({"verbose": 3}, "verbose must be one of"),
         ({"tuner": "grid"}, "tuner must be one of 'random'"),
         ({"objective": "val_acuracy"}, "objective must be one of 'val_loss', 'val_accuracy'"),
         ({"units": 3}, "fixed must hold arguments of mlp.*Received: units"),

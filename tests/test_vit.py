@@ -257,14 +257,15 @@ def test_attention_is_that_of_keras():
 
 
 @pytest.mark.any_backend
-def test_causal_attention_sees_nothing_that_comes_later():
+@pytest.mark.parametrize("locality", [False, True])
+def test_causal_attention_sees_nothing_that_comes_later(locality):
     x = np.random.default_rng(0).normal(size=(1, 6, 8)).astype("float32")
-    layer = make_attention(x, heads=2, causal=True, stddev=0.3)
+    layer = make_attention(x, heads=2, causal=True, locality=locality, stddev=0.3)
     changed = x.copy()
     changed[:, 4:] += 1
     before, after = (keras.ops.convert_to_numpy(layer(v)) for v in (x, changed))
     np.testing.assert_array_equal(before[:, :4], after[:, :4])
-    assert np.abs(before[:, 4:] - after[:, 4:]).max() > 1e-3
+    assert np.abs(before[:, 5:] - after[:, 5:]).max() > 1e-3
 
 
 @pytest.mark.any_backend

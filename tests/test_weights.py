@@ -342,9 +342,7 @@ def test_compressed_bomb(tmp_path):
     refused(path, "compressed")
 
 
-@pytest.mark.parametrize(
-    "member", ["archive/../../evil", "archive/data/../0", "archive/data/x", "archive/data/1\0.txt"]
-)
+@pytest.mark.parametrize("member", ["archive/../../evil", "archive/data/../0", "archive/data/x", "archive/data/1\0.txt"])
 def test_foreign_members(tmp_path, member):
     refused(t.write_zip(tmp_path / "w.pth", GOOD, extra=[(member, b"x")]), "no member of that name|same storages")
 

@@ -32,9 +32,7 @@ def read_table(path, target, task, drop):
     targets, task, class_names, num_classes = encode_targets(
         {"train": _parse_target(path, target, columns[target], task)}, task
     )
-    return Source(
-        {"train": (features, targets["train"])}, task, num_classes, class_names, target=target, encode=_encode
-    )
+    return Source({"train": (features, targets["train"])}, task, num_classes, class_names, target=target, encode=_encode)
 
 
 def _encode(parts):

@@ -94,9 +94,7 @@ def mlp(
     if categories:
         inputs["categories"] = keras.Input((len(categories),), dtype="int32", name="categories")
         parts.append(CategoryEmbedding(categories, name="embedding")(inputs["categories"]))
-    x = (
-        parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="columns")(parts)
-    )  # (batch, columns + 8 * categories)
+    x = parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="columns")(parts)  # (batch, columns + 8 * categories)
     for i, units in enumerate(hidden, start=1):
         x = keras.layers.Dense(units, kernel_initializer="lecun_normal", name=f"block{i}_dense")(x)
         x = keras.layers.Activation(activation, name=f"block{i}_activation")(x)

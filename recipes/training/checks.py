@@ -52,9 +52,7 @@ def check_arrays(model, x, y, *, name="data", classes=None):
 
 def _array(value, name):
     if isinstance(value, np.ma.MaskedArray):
-        raise ValueError(
-            f"{name} is a masked array, and the mask would be ignored. Fill it first: `array.filled(value)`."
-        )
+        raise ValueError(f"{name} is a masked array, and the mask would be ignored. Fill it first: `array.filled(value)`.")
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -62,9 +60,7 @@ def _array(value, name):
     if array.dtype == object:
         raise ValueError(f"{name} must be numbers. Received: dtype object (rows of different length, or mixed types).")
     if array.dtype.kind == "c":
-        raise ValueError(
-            f"{name} must be real numbers. Received: dtype {array.dtype}; the imaginary part would be dropped."
-        )
+        raise ValueError(f"{name} must be real numbers. Received: dtype {array.dtype}; the imaginary part would be dropped.")
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(f"{name} holds 0 examples. Received: shape {array.shape}")
     return array
@@ -111,9 +107,7 @@ def _check_finite(array, name):
 def _check_labels(y, classes, name):
     if y.ndim > 1 and y.shape[-1] == classes:  # one-hot or soft
         if (y < 0).any() or np.abs(y.sum(axis=-1) - 1).max() > 1e-3:
-            raise ValueError(
-                f"{name} must be probabilities that sum to 1 a row, or class ids. Received: shape {y.shape}"
-            )
+            raise ValueError(f"{name} must be probabilities that sum to 1 a row, or class ids. Received: shape {y.shape}")
         return
     if y.ndim > 2 or (y.ndim == 2 and y.shape[-1] != 1):
         raise ValueError(
@@ -126,9 +120,7 @@ def _check_labels(y, classes, name):
         fix = "Subtract 1 from y" if low == 1 and high == classes else f"Build the model with num_classes={high + 1}"
         if low < 0:
             fix = "Number the classes from 0"
-        raise ValueError(
-            f"{name} labels span {low}..{high}, but the model has {classes} classes, 0..{classes - 1}. {fix}."
-        )
+        raise ValueError(f"{name} labels span {low}..{high}, but the model has {classes} classes, 0..{classes - 1}. {fix}.")
 
 
 def _check_categories(ids, sizes, name):
@@ -138,6 +130,5 @@ def _check_categories(ids, sizes, name):
         low, high = int(ids[:, column].min()), int(ids[:, column].max())
         if low < 0 or high >= size:
             raise ValueError(
-                f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, "
-                f"0..{size - 1}."
+                f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, 0..{size - 1}."
             )

@@ -155,9 +155,7 @@ def prepare(
         if not 0 < validation < 1:
             raise ValueError(f"validation must be data or a fraction in (0, 1). Received: validation={validation}")
         if sample_weight is not None:
-            raise ValueError(
-                "validation must be data, not a fraction, when sample_weight is given: split both yourself."
-            )
+            raise ValueError("validation must be data, not a fraction, when sample_weight is given: split both yourself.")
         (x, y), validation = split(x, y, validation, seed=seed, stratify=classes is not None)
     if isinstance(validation, tuple):
         validation = check_arrays(model, *validation, name="validation", classes=classes)
@@ -172,9 +170,7 @@ def prepare(
     if batch_size is None:
         batch_size = default_batch_size(len(y), training["batch_size"])
     check_count("batch_size", batch_size)
-    train = Batches(
-        x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight, initial_epoch=initial_epoch
-    )
+    train = Batches(x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight, initial_epoch=initial_epoch)
     return train, validation
 
 

@@ -44,8 +44,7 @@ class _RecipeOptimizer:
             return
         super().build(variables)
         self._factors = tuple(
-            next((factor for pattern, factor in self.lr_multipliers if re.search(pattern, v.path)), 1.0)
-            for v in variables
+            next((factor for pattern, factor in self.lr_multipliers if re.search(pattern, v.path)), 1.0) for v in variables
         )
 
     def _by_factor(self, variables):

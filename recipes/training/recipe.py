@@ -165,9 +165,7 @@ def adapt_model(model, x, y=None):
         elif isinstance(layer, Standardize) and y is not None:
             layer.adapt(y)
         elif isinstance(layer, Standardize):
-            raise ValueError(
-                'adapt must be (x, y) for task="regress": the targets are standardised too. Received: x only.'
-            )
+            raise ValueError('adapt must be (x, y) for task="regress": the targets are standardised too. Received: x only.')
 
 
 def list_variants(family):
@@ -220,8 +218,7 @@ def check_images(input_shape, minimum=1):
     """Raise `ValueError` unless `input_shape` is `(height, width, channels)` with at least `minimum` pixels a side."""
     if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
         raise ValueError(
-            "input_shape must be (height, width, channels), three positive integers. "
-            f"Received: input_shape={input_shape}"
+            f"input_shape must be (height, width, channels), three positive integers. Received: input_shape={input_shape}"
         )
     height, width, channels = input_shape
     if height in (1, 3, 4) and channels > 4:

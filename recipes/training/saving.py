@@ -39,18 +39,14 @@ def save(model, path, *, class_names=None):
     recipe = get_recipe(model)
     if class_names is not None:
         if len(class_names) != model.output_shape[-1]:
-            raise ValueError(
-                f"class_names must name {model.output_shape[-1]} classes. Received: {len(class_names)} names"
-            )
+            raise ValueError(f"class_names must name {model.output_shape[-1]} classes. Received: {len(class_names)} names")
         recipe = {**recipe, "class_names": [str(name) for name in class_names]}
         set_recipe(model, recipe)
     if path.endswith(".keras"):
         model.save(path)
         return
     if "builder" not in recipe:
-        raise ValueError(
-            f"path must end in .keras for a model that no builder of recipes made. Received: path={path!r}"
-        )
+        raise ValueError(f"path must end in .keras for a model that no builder of recipes made. Received: path={path!r}")
     if os.path.exists(path) and not os.path.exists(os.path.join(path, _RECIPE)):
         raise ValueError(f"path exists and is not a folder that recipes.save wrote. Received: path={path!r}")
     parent = os.path.dirname(os.path.abspath(path))

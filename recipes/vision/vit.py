@@ -130,6 +130,8 @@ def vit(
     check_fraction("dropout", dropout)
     check_width(width, row["head_width"])
     check_patch_size(patch_size, input_shape, row["stem"])
+    if epsilon is not None and not 0 < epsilon < 1:
+        raise ValueError(f"epsilon must be in (0, 1). Received: epsilon={epsilon!r}")
     heads = width // row["head_width"]
     if epsilon is None:  # the recipe must remember it: nobody passes weights when a saved model is built again
         return vit(**{**arguments, "epsilon": 1e-6 if weights is None else read_epsilon(weights, heads)})
