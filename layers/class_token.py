@@ -21,7 +21,7 @@ class ClassToken(keras.layers.Layer):
 
     Example:
 
-    >>> ClassToken()(np.zeros((2, 5, 8))).shape
+    >>> tuple(ClassToken()(np.zeros((2, 5, 8))).shape)
     (2, 6, 8)
 
     Reference:

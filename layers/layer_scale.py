@@ -21,7 +21,7 @@ class LayerScale(keras.layers.Layer):
 
     Example:
 
-    >>> LayerScale(0.5)(np.ones((2, 3))).shape
+    >>> tuple(LayerScale(0.5)(np.ones((2, 3))).shape)
     (2, 3)
 
     Reference:

@@ -26,7 +26,7 @@ class LocalResponseNorm(keras.layers.Layer):
 
     Example:
 
-    >>> LocalResponseNorm()(np.ones((1, 4, 4, 8))).shape
+    >>> tuple(LocalResponseNorm()(np.ones((1, 4, 4, 8))).shape)
     (1, 4, 4, 8)
 
     Reference:

@@ -20,7 +20,7 @@ class PositionEmbedding(keras.layers.Layer):
 
     Example:
 
-    >>> PositionEmbedding()(np.zeros((2, 5, 8))).shape
+    >>> tuple(PositionEmbedding()(np.zeros((2, 5, 8))).shape)
     (2, 5, 8)
 
     Reference:

@@ -27,7 +27,7 @@ class SelfAttention(keras.layers.Layer):
 
     Example:
 
-    >>> SelfAttention(heads=2)(np.zeros((2, 5, 8))).shape
+    >>> tuple(SelfAttention(heads=2)(np.zeros((2, 5, 8))).shape)
     (2, 5, 8)
 
     Reference:

@@ -21,7 +21,7 @@ class SinCosPosition(keras.layers.Layer):
 
     Example:
 
-    >>> SinCosPosition((2, 3))(np.zeros((1, 6, 8))).shape
+    >>> tuple(SinCosPosition((2, 3))(np.zeros((1, 6, 8))).shape)
     (1, 6, 8)
 
     Reference:

@@ -4,9 +4,15 @@ import keras
 from keras import ops
 
 
-def _are_ids(y_true, y_pred):
-    """Whether targets are class ids (`(batch, ...)` or `(batch, ..., 1)`) and not one probability a class."""
-    return len(y_true.shape) < len(y_pred.shape) or (y_true.shape[-1] == 1 and y_pred.shape[-1] != 1)
+def _by_kind(y_true, y_pred, ids, soft):
+    """Return `ids(y_true)` for class ids `(batch, ...)` or `(batch, ..., 1)`, `soft(y_true)` for a probability a class."""
+    shape = y_true.shape
+    if getattr(shape, "rank", 0) is None:  # TensorFlow, when one compiled model has seen both kinds
+        same = ops.equal(ops.size(y_true), ops.size(y_pred))
+        return ops.cond(same, lambda: soft(ops.reshape(y_true, ops.shape(y_pred))), lambda: ids(y_true))
+    if len(shape) < len(y_pred.shape) or (shape[-1] == 1 and y_pred.shape[-1] != 1):
+        return ids(y_true)
+    return soft(y_true)
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -40,16 +46,21 @@ class CrossEntropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         smoothing = self.label_smoothing
-        if not _are_ids(y_true, y_pred):
+
+        def of_soft(y_true):
             if smoothing:
                 y_true = (1 - smoothing) * y_true + smoothing / y_pred.shape[-1]
             return -ops.sum(y_true * ops.log_softmax(y_pred), axis=-1)
-        ids = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
-        loss = ops.sparse_categorical_crossentropy(ids, y_pred, from_logits=True)
-        if smoothing:  # the even part: -mean log p = logsumexp - mean of the logits
-            even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
-            loss = (1 - smoothing) * loss + smoothing * even
-        return loss
+
+        def of_ids(y_true):
+            ids = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+            loss = ops.sparse_categorical_crossentropy(ids, y_pred, from_logits=True)
+            if smoothing:  # the even part: -mean log p = logsumexp - mean of the logits
+                even = ops.logsumexp(y_pred, axis=-1) - ops.mean(y_pred, axis=-1)
+                loss = (1 - smoothing) * loss + smoothing * even
+            return loss
+
+        return _by_kind(y_true, y_pred, of_ids, of_soft)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
@@ -123,8 +134,10 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
 
 def _matches(y_true, y_pred):
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-    if _are_ids(y_true, y_pred):
-        ids = ops.reshape(y_true, ops.shape(y_pred)[:-1])
-    else:
-        ids = ops.argmax(y_true, axis=-1)
-    return ops.cast(ops.equal(ops.cast(ids, "int32"), ops.cast(ops.argmax(y_pred, axis=-1), "int32")), "float32")
+    ids = _by_kind(
+        y_true,
+        y_pred,
+        lambda y: ops.cast(ops.reshape(y, ops.shape(y_pred)[:-1]), "int32"),
+        lambda y: ops.cast(ops.argmax(y, axis=-1), "int32"),
+    )
+    return ops.cast(ops.equal(ids, ops.cast(ops.argmax(y_pred, axis=-1), "int32")), "float32")

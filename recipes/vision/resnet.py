@@ -103,7 +103,7 @@ def resnet(
 
     >>> model = resnet((28, 28, 1), 10)
     >>> model.count_params()
-    272186
+    273754
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1, section 4.2; pre-activation as
