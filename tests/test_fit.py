@@ -119,6 +119,11 @@ def test_early_stopping_returns_the_best_weights():
     assert model.evaluate(*validation, verbose=0, batch_size=256)[0] == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_keras_knows_that_more_accuracy_is_better():
+    stop = keras.callbacks.EarlyStopping("val_accuracy", patience=1)
+    recipes.fit(wine_mlp(), wine(), validation=0.2, epochs=2, callbacks=[stop], verbose=0)
+
+
 def test_sample_weights_of_one_change_nothing_and_zero_removes():
     x, y = wine()
 

@@ -127,6 +127,7 @@ class Accuracy(keras.metrics.MeanMetricWrapper):
 
     def __init__(self, name="accuracy", dtype=None):
         super().__init__(_matches, name=name, dtype=dtype)
+        self._direction = "up"  # what EarlyStopping("val_accuracy") asks a metric
 
     def get_config(self):
         return {"name": self.name, "dtype": self.dtype}
