@@ -10,8 +10,8 @@ demo: .venv/installed
 	@$(python) benchmarks/demo.py
 
 test: lint
-	@KERAS_BACKEND=tensorflow $(python) -m pytest -q
-	@KERAS_BACKEND=jax $(python) -m pytest -q -m any_backend
+	@KERAS_BACKEND=tensorflow $(python) -m pytest -q -n 2 --dist loadfile
+	@KERAS_BACKEND=jax $(python) -m pytest -q -n 2 --dist loadfile -m any_backend
 
 bench: .venv/installed
 	@for script in benchmarks/[a-z]*.py; do \

@@ -75,9 +75,10 @@ def test_cross_entropy_keeps_large_ids():
     assert float(CrossEntropy()(np.array([69_999]), logits)) < 1e-6
 
 
-def test_cross_entropy_trains_a_compiled_model_with_ids_and_with_soft_targets():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_cross_entropy_trains_a_compiled_model_with_ids_and_with_soft_targets(jit_compile):
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(5)])
-    model.compile("sgd", CrossEntropy(label_smoothing=0.1), metrics=[Accuracy()])
+    model.compile("sgd", CrossEntropy(label_smoothing=0.1), metrics=[Accuracy()], jit_compile=jit_compile)
     for y in (IDS, IDS[:, None], ONE_HOT):
         first = model.evaluate(LOGITS, y, verbose=0)
         model.fit(LOGITS, y, epochs=2, verbose=0)

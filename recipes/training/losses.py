@@ -8,8 +8,12 @@ def _by_kind(y_true, y_pred, ids, soft):
     """Return `ids(y_true)` for class ids `(batch, ...)` or `(batch, ..., 1)`, `soft(y_true)` for a probability a class."""
     shape = y_true.shape
     if getattr(shape, "rank", 0) is None:  # TensorFlow, when one compiled model has seen both kinds
+        y_true, full = ops.reshape(y_true, (-1,)), ops.shape(y_pred)
         same = ops.equal(ops.size(y_true), ops.size(y_pred))
-        return ops.cond(same, lambda: soft(ops.reshape(y_true, ops.shape(y_pred))), lambda: ids(y_true))
+        # XLA compiles both branches, so both must have a shape that fits, whichever is taken
+        as_ids = ops.reshape(y_true[: ops.size(y_pred) // full[-1]], full[:-1])
+        as_soft = ops.reshape(ops.tile(y_true, [ops.size(y_pred) // ops.size(y_true)]), full)
+        return ops.cond(same, lambda: soft(as_soft), lambda: ids(as_ids))
     if len(shape) < len(y_pred.shape) or (shape[-1] == 1 and y_pred.shape[-1] != 1):
         return ids(y_true)
     return soft(y_true)
