@@ -1,6 +1,6 @@
 """Train a compact vision transformer on scikit-learn's handwritten digits.
 
-    python examples/vit.py [epochs]
+python examples/vit.py [epochs]
 """
 
 import sys

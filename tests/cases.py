@@ -460,9 +460,9 @@ RECIPES = [
     RecipeCase(
         "efficientnet",
         recipes.efficientnet,
-        (8, 8, 3),
+        (16, 16, 3),
         3,
-        IMAGES,
+        LARGER_IMAGES,
         LABELS,
         start=math.log(3),
         arguments={"depth": 0.33, "width": 0.25},  # one block has a shortcut

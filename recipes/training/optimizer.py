@@ -18,6 +18,14 @@ def decays(variable):
     return len(variable.shape) > 1 and not _SPARED.search(variable.path)
 
 
+def _is_expression(pattern):
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
 class _RecipeOptimizer:
     """What the two optimizers share. `lr_multipliers` are `(regular expression, factor)`; the first match wins."""
 
@@ -30,6 +38,11 @@ class _RecipeOptimizer:
             raise ValueError(f"weight_decay must be a finite number >= 0. Received: weight_decay={weight_decay}")
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.lr_multipliers = tuple((str(pattern), float(factor)) for pattern, factor in lr_multipliers)
+        for pattern, factor in self.lr_multipliers:
+            if not 0 <= factor < float("inf") or not _is_expression(pattern):
+                raise ValueError(
+                    f"lr_multipliers must be (regular expression, factor >= 0). Received: lr_multipliers={lr_multipliers}"
+                )
         self._factor = 1.0
 
     def _own_momentum(self, momentum):

@@ -121,7 +121,11 @@ def efficientnet(
         small = max(input_shape[:2]) <= 64 and weights is None
         return efficientnet(**{**arguments, "stem": "cifar" if small else "imagenet"})
     row = VARIANTS[variant]
-    width, depth = width or row["width"], depth or row["depth"]
+    width = row["width"] if width is None else width
+    depth = row["depth"] if depth is None else depth
+    for argument, factor in (("width", width), ("depth", depth)):
+        if not 0 < factor < math.inf:
+            raise ValueError(f"{argument} must be a number > 0. Received: {argument}={factor}")
     dropout = row["dropout"] if dropout is None else dropout
     check_fraction("dropout", dropout)
     check_fraction("drop_path", drop_path)
