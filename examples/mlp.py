@@ -17,6 +17,5 @@ recipes.fit(model, data, epochs=40, early_stopping=10, verbose=0)
 
 trees = HistGradientBoostingRegressor(random_state=0).fit(*data.train)
 x, y = data.test
-print(
-    f"mean absolute error: mlp {recipes.evaluate(model, data)['mae']:.1f}, trees {mean_absolute_error(y, trees.predict(x)):.1f}"
-)
+errors = recipes.evaluate(model, data)["mae"], mean_absolute_error(y, trees.predict(x))
+print(f"mean absolute error: mlp {errors[0]:.1f}, trees {errors[1]:.1f}")
