@@ -19,7 +19,8 @@ def gradients(function, variables):
 
     with tf.GradientTape() as tape:
         loss = function()
-    found = tape.gradient(loss, variables, unconnected_gradients="zero")
+    values = [v.value for v in variables]  # TensorFlow makes no zeros like a variable of Keras
+    found = tape.gradient(loss, values, unconnected_gradients="zero")
     return [tf.convert_to_tensor(g).numpy() for g in found]
 
 
