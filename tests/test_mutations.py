@@ -1,4 +1,4 @@
-"""The harness bites: a sound toy layer and a sound toy model pass, and each broken one fails the check that is meant for it."""
+"""The harness bites: a sound toy layer and a sound toy model pass, and each broken one fails the check meant for it."""
 
 import keras
 import numpy as np
