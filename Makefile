@@ -14,11 +14,10 @@ test: lint
 	@KERAS_BACKEND=jax $(python) -m pytest -q -n 2 --dist loadfile -m any_backend
 
 bench: .venv/installed
-	@for script in benchmarks/[a-z]*.py; do \
-		[ "$$script" = benchmarks/demo.py ] && continue; \
-		if [ -n "$$DATA" ] && grep -q '"--data"' "$$script"; then set -- --data "$$DATA"; else set --; fi; \
-		echo "$$script"; $(python) "$$script" "$$@" || exit 1; \
-	done
+	@$(python) benchmarks/digits.py
+	@$(python) benchmarks/lite0_parity.py
+	@$(python) benchmarks/tabular.py $(if $(DATA),--data "$(DATA)")
+	@$(if $(DATA),$(python) benchmarks/transfer_fashion.py --data "$(DATA)/fashion_mnist.npz")
 
 lint: .venv/installed
 	@$(python) -m ruff check --quiet .
