@@ -70,10 +70,17 @@ class _RecipeOptimizer:
         rate = super()._get_current_learning_rate()
         return rate if self._factor == 1.0 else rate * self._factor
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):  # the hook all backends share
-        for factor, index in self._by_factor(trainable_variables):
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if keras.backend.backend() != "torch":  # one call: each is an all-reduce of its own under tf.distribute
+            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+        for factor, index in self._by_factor(trainable_variables):  # torch updates all variables at once, at one rate
             rate = learning_rate if factor == 1.0 else learning_rate * factor
             super()._backend_update_step([grads[i] for i in index], [trainable_variables[i] for i in index], rate)
+
+    def _rate_of(self, variable, learning_rate):
+        """Return the learning rate of one variable, for `update_step`."""
+        factor = 1.0 if keras.backend.backend() == "torch" else self._factors[self._get_variable_index(variable)]
+        return learning_rate if factor == 1.0 else learning_rate * factor
 
     def _apply_weight_decay(self, variables):
         if self.weight_decay is None:
@@ -137,6 +144,9 @@ class AdamW(_RecipeOptimizer, keras.optimizers.AdamW):
         self._own_momentum(beta_1)
         self.beta_1 = self.momentum_variable
 
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, self._rate_of(variable, learning_rate))
+
     def get_config(self):
         return {**super().get_config(), "beta_1": self._initial_momentum}
 
@@ -187,7 +197,7 @@ class SGD(_RecipeOptimizer, keras.optimizers.SGD):
         self._own_momentum(momentum)
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = ops.cast(learning_rate, variable.dtype)
+        rate = ops.cast(self._rate_of(variable, learning_rate), variable.dtype)
         step = ops.cast(gradient, variable.dtype) * rate
         if not self._initial_momentum:
             self.assign_sub(variable, step)
