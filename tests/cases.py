@@ -310,11 +310,11 @@ FAMILIES = [
             ({"input_shape": (28, 28)}, "input_shape"),
             ({"input_shape": (3, 32, 32)}, "input_shape"),
             ({"input_shape": (15, 15, 3)}, "input_shape"),
-            ({"input_shape": (62, 62, 3), "stem": "imagenet"}, "input_shape"),
+            ({"input_shape": (94, 94, 3), "stem": "imagenet"}, "input_shape"),
             ({"input_shape": (64, 64, 4), "weights": "alexnet.pth"}, "input_shape"),
             ({"num_classes": 1}, "num_classes"),
             ({"variant": "2014"}, "variant"),
-            ({"weights": 3, "input_shape": (64, 64, 3)}, "weights"),
+            ({"weights": 3, "input_shape": (95, 95, 3)}, "weights"),
             ({"stem": "big"}, "stem"),
             ({"widths": (8, 8)}, "widths"),
             ({"widths": (8, 8, 8, 8, 7)}, "widths"),
@@ -332,7 +332,7 @@ FAMILIES = [
         shape=(224, 224, 3),
         classes=1000,
         presets={
-            "compact": 1_063_416,
+            "compact": 1_065_776,
             "tiny": 5_717_416,  # all but compact as timm counts them
             "small": 22_050_664,
             "base": 86_567_656,

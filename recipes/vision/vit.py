@@ -20,10 +20,19 @@ from recipes.vision.pixels import IMAGENET, check_pretrained_channels, standard_
 from recipes.weights.vit_names import load_weights, read_epsilon
 
 HALF = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}  # what Google's weights were trained with
-PHOTO = {"stem": "patches", "patch_size": 16, "head_width": 64, "mlp_ratio": 4, "pool": "token"}
+PHOTO = {
+    "stem": "patches",
+    "patch_size": 16,
+    "head_width": 64,
+    "mlp_ratio": 4,
+    "stddev": 0.02,
+    "locality": False,
+    "pool": "token",
+}
 # tiny: Touvron et al., 2021, https://arxiv.org/abs/2012.12877, table 1; small: the same, S; base, large: Dosovitskiy et
 # al., 2021, https://arxiv.org/abs/2010.11929, table 1. drop_path: DeiT's main.py; large: DeiT III's README_revenge.md.
-# compact: the stem of Xiao et al., 2021, https://arxiv.org/abs/2106.14881, the MLP of CCT-7, https://arxiv.org/abs/2104.05704
+# compact: stem after Xiao et al., 2021, https://arxiv.org/abs/2106.14881; average and narrow MLP as CCT-7, Hassani et al.,
+# 2021, https://arxiv.org/abs/2104.05704; locality: Lee et al., 2021, https://arxiv.org/abs/2112.13492
 VARIANTS = {
     "compact": {
         "stem": "convolutions",
@@ -32,6 +41,8 @@ VARIANTS = {
         "depth": 6,
         "head_width": 32,
         "mlp_ratio": 2,
+        "stddev": None,
+        "locality": True,
         "pool": "average",
         "drop_path": 0.1,
         **HALF,
@@ -148,8 +159,16 @@ def vit(
     if positions == "learned":
         x = PositionEmbedding(name="position_embedding")(x)
     for i in range(depth):
-        rate = drop_path * i / max(1, depth - 1)
-        x = transformer_block(x, heads, row["mlp_ratio"] * width, f"block{i}", drop_path=rate, epsilon=epsilon)
+        x = transformer_block(
+            x,
+            heads,
+            row["mlp_ratio"] * width,
+            f"block{i}",
+            drop_path=drop_path * i / max(1, depth - 1),
+            epsilon=epsilon,
+            locality=row["locality"],
+            stddev=row["stddev"] or width**-0.5,  # Xavier's, as in big_vision; .02 would be too little for a small width
+        )
     if pool == "average":
         x = keras.layers.GlobalAveragePooling1D(name="pool")(x)  # (batch, width); then the norm, as timm does
     x = keras.layers.LayerNormalization(epsilon=epsilon, name="norm")(x)
@@ -181,13 +200,16 @@ def patches(x, width, patch_size):
 
 
 def convolutions(x, width, patch_size):
-    """Halve the image by 3x3 convolutions, each twice as wide as the one before, up to `width` (Xiao et al., figure 1)."""
-    halvings = int(math.log2(patch_size))
-    for i in range(1, halvings + 1):
+    """One 3x3 convolution and one more for each halving of the image, each twice as wide as the one before, up to `width`.
+
+    Xiao et al. halve already in the first; small images are worth a look at full size.
+    """
+    strides = [1] + [2] * int(math.log2(patch_size))
+    for i, stride in enumerate(strides, start=1):
         x = keras.layers.Conv2D(
-            max(16, width >> (halvings - i)),
+            max(16, width >> (len(strides) - i)),
             3,
-            2,
+            stride,
             padding="same",
             use_bias=False,
             kernel_initializer="he_normal",

@@ -271,7 +271,7 @@ def check_saves(case):
     _assert_same(loaded, model, "loaded")
     assert np.array_equal(_numpy(loaded(case.x)), _numpy(model(case.x))), "the loaded model computes something else"
     for seed, other in zip(_seeds(loaded), _seeds(model), strict=True):
-        seed.assign(other)
+        seed.assign(_numpy(other))  # a copy: JAX donates the buffer to the first of the two that trains
     for each in (loaded, model):
         fit(each, case, 3)
     _assert_same(loaded, model, "after three more steps")
