@@ -89,7 +89,7 @@ def torchvision_reference(name, folder, images):
             for parameter in model.parameters():
                 parameter.mul_(6**0.5)
     pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    shake(model, pixels)
+    shake(model, pixels, matrices=name.startswith("convnext"))
     torch.save(model.state_dict(), folder / "model.pth")
     with torch.no_grad():
         outputs = model(pixels)
@@ -103,7 +103,7 @@ def transformers_reference(kind, config, folder, images):
 
     model = getattr(transformers, kind)(getattr(transformers, config)(num_labels=1000))
     pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    shake(model, pixels)
+    shake(model, pixels, matrices=kind.startswith("ConvNext"))
     model.save_pretrained(folder)
     with torch.no_grad():
         outputs = model(pixels).logits
@@ -191,7 +191,105 @@ def vit_fixtures(folder):
     np.savez_compressed(folder / "vit_tiny.npz", **results)
 
 
-FIXTURES = [vit_fixtures]
+def resnet_fixtures(folder):
+    """Three tiny ResNets: timm's, timm's D with squeeze-excite, transformers'; and their logits."""
+    import timm
+    import torch
+    import transformers
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    torch.manual_seed(0)
+    images = make_images(56, cell=4)[:4, :40]
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    deep = {"stem_width": 4, "stem_type": "deep", "avg_down": True, "block_args": {"attn_layer": "se"}}
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", num_labels=3
+    )
+    models = {
+        "timm": ResNet(Bottleneck, (1, 2, 1, 1), num_classes=3, channels=(4, 8, 8, 8)),
+        "timm_d": ResNet(BasicBlock, (1, 2, 1, 1), num_classes=3, channels=(8, 8, 16, 16), **deep),
+        "transformers": transformers.ResNetForImageClassification(config),
+    }
+    results = {"images": images, "versions": f"timm {timm.__version__}, torch {torch.__version__}"}
+    for name, model in models.items():
+        results[name] = save_half(model, pixels, folder / f"resnet_{name}")
+    np.savez_compressed(folder / "resnet_tiny.npz", **results)
+
+
+def convnext_fixtures(folder):
+    """Four tiny ConvNeXts: timm's with matrices and with 1x1 convolutions, torchvision's, transformers'; their logits."""
+    import timm
+    import torch
+    import torchvision
+    import transformers
+    from timm.models.convnext import ConvNeXt
+
+    torch.manual_seed(0)
+    images = make_images(56, cell=4)[:4, :40]
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    depths, widths = (1, 2, 1, 1), (8, 8, 16, 16)
+    sizes = {"depths": depths, "dims": widths, "num_classes": 3}
+    settings = [
+        torchvision.models.convnext.CNBlockConfig(width, after, depth)
+        for width, after, depth in zip(widths, (*widths[1:], None), depths, strict=True)
+    ]
+    config = transformers.ConvNextConfig(hidden_sizes=list(widths), depths=list(depths), num_labels=3)
+    models = {
+        "timm": ConvNeXt(**sizes),
+        "timm_conv": ConvNeXt(**sizes, conv_mlp=True),
+        "torchvision": torchvision.models.ConvNeXt(settings, num_classes=3),
+        "transformers": transformers.ConvNextForImageClassification(config),
+    }
+    results = {"images": images, "versions": f"timm {timm.__version__}, torch {torch.__version__}"}
+    for name, model in models.items():
+        results[name] = save_half(model, pixels, folder / f"convnext_{name}")
+    np.savez_compressed(folder / "convnext_tiny.npz", **results)
+
+
+def alexnet_fixtures(folder):
+    """A tiny AlexNet: torchvision's, each layer narrower; and its logits, of images that do not end in 6x6 places."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    images = make_images(128, cell=8)[:4, :95, :127]
+    model, before = torchvision.models.alexnet(num_classes=3), 3
+    for i, width in zip((0, 3, 6, 8, 10), (4, 6, 8, 8, 6), strict=True):
+        old = model.features[i]
+        model.features[i] = torch.nn.Conv2d(before, width, old.kernel_size, old.stride, old.padding)
+        before = width
+    model.classifier[1], model.classifier[4] = torch.nn.Linear(6 * 36, 16), torch.nn.Linear(16, 16)
+    model.classifier[6] = torch.nn.Linear(16, 3)
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    logits = save_half(model, pixels, folder / "alexnet_torchvision", gain=2**0.5)
+    versions = f"torchvision {torchvision.__version__}, torch {torch.__version__}"
+    np.savez_compressed(folder / "alexnet_tiny.npz", images=images, torchvision=logits, versions=versions)
+
+
+def save_half(model, pixels, path, gain=1.0):
+    """Draw a network's weights, round them to half precision, save them as its library does; return its logits."""
+    import torch
+    from safetensors.torch import save_file
+
+    shake(model, pixels, matrices=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(gain if parameter.squeeze().ndim > 1 else 1.0)
+    if path.name.endswith("transformers"):
+        model.half().save_pretrained(path)
+    else:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        model.load_state_dict(tensors)  # rounded
+        if path.name.endswith("torchvision"):
+            torch.save(tensors, f"{path}.pth")
+        else:
+            save_file(tensors, f"{path}.safetensors")
+    with torch.no_grad():
+        outputs = model.float().eval()(pixels)
+    return getattr(outputs, "logits", outputs).numpy()
+
+
+FIXTURES = [alexnet_fixtures, convnext_fixtures, resnet_fixtures, vit_fixtures]
 
 
 # -------------------------------------------------------------------------------------------- ours (need recipes)
@@ -287,8 +385,10 @@ CASES = {
     "timm seresnet50": Case(
         lambda *io: timm_reference("seresnet50", *io), our_logits("resnet", variant="50", squeeze_excite=True)
     ),
-    "timm convnext_atto": Case(lambda *io: timm_reference("convnext_atto", *io), our_logits("convnext")),
-    "timm convnext_tiny": Case(lambda *io: timm_reference("convnext_tiny", *io), our_logits("convnext", variant="tiny")),
+    "timm convnext_atto": Case(lambda *io: timm_reference("convnext_atto", *io, matrices=True), our_logits("convnext")),
+    "timm convnext_tiny": Case(
+        lambda *io: timm_reference("convnext_tiny", *io, matrices=True), our_logits("convnext", variant="tiny")
+    ),
     "torchvision alexnet": Case(
         lambda *io: torchvision_reference("alexnet", *io),
         our_logits("alexnet", variant="torchvision", weights="model.pth"),

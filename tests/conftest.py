@@ -8,6 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import pytest
 
+pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows the values it compared
+
 
 @pytest.fixture(autouse=True)
 def fresh_keras():

@@ -333,9 +333,9 @@ def test_two_phases_one_history():
     all_trainable = len(model.trainable_variables)
     assert watch.seen == [(0, 4, 2), (1, 4, 2), (2, 4, all_trainable), (3, 4, all_trainable)]
     assert changed(model, before) == set(before) - norms
-    assert type(model.optimizer) is recipes.AdamW and float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert type(model.optimizer) is recipes.AdamW and float(model.optimizer.learning_rate) == pytest.approx(5e-4)
     curve = history.history["learning_rate"]
-    assert curve[1] < 1e-3 and curve[2] > curve[3] < 5e-4  # each phase comes down from its own peak
+    assert curve[1] < 5e-4 < curve[0] and curve[3] < curve[2] < 5.1e-4  # each phase comes down from its own peak
 
 
 def test_head_only_leaves_all_below_bit_equal():

