@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 RESULTS = Path(__file__).parent / "results" / "parity.csv"
 TOLERANCE = 1e-4
 
@@ -40,6 +41,7 @@ class Case:
     ours: Callable  # (folder) -> (model from raw images to the outputs, parameters)
     side: int = 224  # of the images
     tolerance: float = TOLERANCE
+    inputs: Callable = lambda images: images  # what ours takes for the images
     torch: bool = True  # or else the reference is keras.applications, and is made when it is compared
 
 
@@ -76,6 +78,21 @@ def transformers_vit_reference(kind, folder, images):
     if kind == "ViTModel":
         return outputs.last_hidden_state[:, 0].numpy(), parameters - count(model.pooler), versions
     return outputs.logits.numpy(), parameters, versions
+
+
+def clip_reference(output, folder, images):
+    """CLIP ViT-B/32 of transformers as a folder: its `"image_embeds"`, `"text_embeds"` or `"logits_per_image"`."""
+    import torch
+    import transformers
+
+    model = transformers.CLIPModel(transformers.CLIPConfig())
+    pixels = normalized(images, CLIP_MEAN, CLIP_STD)
+    shake(model, pixels, matrices=True)
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(input_ids=torch.from_numpy(make_texts()), pixel_values=pixels)
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    return outputs[output].numpy(), count(model), versions
 
 
 def torchvision_reference(name, folder, images):
@@ -266,6 +283,54 @@ def alexnet_fixtures(folder):
     np.savez_compressed(folder / "alexnet_tiny.npz", images=images, torchvision=logits, versions=versions)
 
 
+def efficientnet_fixtures(folder):
+    """A tiny EfficientNetV2-B0: timm's, narrower and with fewer blocks; and its logits."""
+    import timm
+    import torch
+    from timm.models.efficientnet import _gen_efficientnetv2_base
+
+    torch.manual_seed(0)
+    images = make_images(56, cell=4)[:4, :40]
+    pixels = normalized(images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    model = _gen_efficientnetv2_base(
+        "tf_efficientnetv2_b0",
+        channel_multiplier=0.14,
+        depth_multiplier=(1.0, 1.0, 0.5, 0.3, 0.2, 0.25),  # 1, 2, 1, 1, 1, 2 blocks
+        num_classes=3,
+        bn_eps=1e-3,
+        pad_type="same",
+    )
+    logits = save_half(model, pixels, folder / "efficientnet_v2_timm")
+    versions = f"timm {timm.__version__}, torch {torch.__version__}"
+    np.savez_compressed(folder / "efficientnet_v2_tiny.npz", images=images, timm=logits, versions=versions)
+
+
+def clip_fixtures(folder):
+    """A tiny CLIP with half-precision weights, and what it puts out."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 2, "layer_norm_eps": 1e-5}
+    vision = {**sizes, "hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 3, "image_size": 32}
+    text = {**sizes, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 40}
+    config = transformers.CLIPConfig(
+        text_config={**text, "max_position_embeddings": 10, "eos_token_id": 30},  # not the highest id
+        vision_config={**vision, "patch_size": 8},
+        projection_dim=12,
+    )
+    model = transformers.CLIPModel(config)
+    images, texts = make_images(32, cell=4)[:4], make_texts(length=10, vocabulary=40, end=30)[:4]
+    pixels = normalized(images, CLIP_MEAN, CLIP_STD)
+    shake(model, pixels, matrices=True)
+    model.half().save_pretrained(folder / "clip_transformers")
+    with torch.no_grad():
+        outputs = model.float()(input_ids=torch.from_numpy(texts), pixel_values=pixels)
+    results = {name: outputs[name].numpy() for name in ("image_embeds", "text_embeds", "logits_per_image")}
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    np.savez_compressed(folder / "clip_tiny.npz", images=images, texts=texts, versions=versions, **results)
+
+
 def save_half(model, pixels, path, gain=1.0):
     """Draw a network's weights, round them to half precision, save them as its library does; return its logits."""
     import torch
@@ -289,7 +354,7 @@ def save_half(model, pixels, path, gain=1.0):
     return getattr(outputs, "logits", outputs).numpy()
 
 
-FIXTURES = [alexnet_fixtures, convnext_fixtures, resnet_fixtures, vit_fixtures]
+FIXTURES = [alexnet_fixtures, clip_fixtures, convnext_fixtures, efficientnet_fixtures, resnet_fixtures, vit_fixtures]
 
 
 # -------------------------------------------------------------------------------------------- ours (need recipes)
@@ -317,7 +382,7 @@ def keras_reference(name, module, folder, images):
     pixels = getattr(keras.applications, module).preprocess_input(images.astype("float32"))
     random = np.random.default_rng(0)
     for layer in model.layers:
-        if layer.name == "normalization":  # of EfficientNet, whose files bring ImageNet's statistics
+        if layer.name == "normalization" and layer.weights:  # of EfficientNet, whose files bring ImageNet's statistics
             layer.adapt_mean.assign([0.485, 0.456, 0.406])
             layer.adapt_variance.assign(np.square([0.229, 0.224, 0.225]))
             layer.finalize_state()
@@ -348,13 +413,13 @@ def our_keras_resnet(folder):
     return model, trainable(model)
 
 
-def our_keras_efficientnet(folder):
-    """Our EfficientNet-B0 with the weights of keras.applications'."""
+def our_keras_efficientnet(folder, variant="b0"):
+    """Our EfficientNet with the weights of keras.applications'."""
     import recipes
     from recipes.weights import assign
     from recipes.weights.efficientnet_names import keras_names
 
-    model = recipes.efficientnet((224, 224, 3), 1000, variant="b0")
+    model = recipes.efficientnet((224, 224, 3), 1000, variant=variant)
     tensors = dict(np.load(folder / "weights.npz"))
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("normalization/")}
     assign(model, keras_names(model, tensors), tensors)
@@ -370,6 +435,28 @@ def our_vit_features(folder):
     model = recipes.vit((224, 224, 3), 2, variant="base", weights=folder)
     model = keras.Model(model.inputs, model.get_layer("features").output)
     return model, trainable(model)
+
+
+def our_clip(output):
+    """Return a function that builds our CLIP ViT-B/32 up to an embedding, or with the logits."""
+
+    def build(folder):
+        import keras
+
+        import recipes
+
+        model = recipes.clip(variant="base32", weights=folder)
+        names = {"image_embeds": "image_embedding", "text_embeds": "text_embedding"}
+        if output in names:
+            return recipes.features(model, names[output]), trainable(model)
+        pairs = keras.Model(model.input, model.output)
+        pairs.predict = lambda x, batch_size, verbose: logits(model.predict(x, batch_size=batch_size, verbose=verbose))
+        return pairs, trainable(model)
+
+    def logits(pairs):
+        return pairs[:, 0] @ pairs[:, 1].T
+
+    return build
 
 
 def trainable(model):
@@ -417,12 +504,31 @@ CASES = {
         tolerance=1e-5,
         torch=False,
     ),
+    "keras.applications EfficientNetV2B0": Case(
+        lambda *io: keras_reference("EfficientNetV2B0", "efficientnet_v2", *io),
+        lambda folder: our_keras_efficientnet(folder, "v2b0"),
+        tolerance=1e-5,
+        torch=False,
+    ),
     "timm tf_efficientnet_b0": Case(
         lambda *io: timm_reference("tf_efficientnet_b0", *io), our_logits("efficientnet", variant="b0")
+    ),
+    "timm tf_efficientnetv2_b0": Case(
+        lambda *io: timm_reference("tf_efficientnetv2_b0", *io), our_logits("efficientnet", variant="v2b0")
     ),
     "timm vit_base_patch16_224": Case(
         lambda *io: timm_reference("vit_base_patch16_224", *io, matrices=True), our_logits("vit", variant="base")
     ),
+    **{
+        f"transformers CLIPModel {output}": Case(
+            lambda *io, output=output: clip_reference(output, *io), our_clip(output), inputs=inputs
+        )
+        for output, inputs in {
+            "image_embeds": lambda images: images,
+            "text_embeds": lambda images: make_texts(),
+            "logits_per_image": lambda images: {"image": images, "text": make_texts()},
+        }.items()
+    },
     "transformers ViTModel": Case(lambda *io: transformers_vit_reference("ViTModel", *io), our_vit_features),
     "transformers ViTForImageClassification": Case(
         lambda *io: transformers_vit_reference("ViTForImageClassification", *io),
@@ -436,6 +542,14 @@ def make_images(side, cell=16):
     cells = -(-side // cell)
     coarse = np.random.default_rng(0).integers(0, 256, (8, cells, cells, 3), dtype=np.uint8)
     return coarse.repeat(cell, axis=1).repeat(cell, axis=2)[:, :side, :side]
+
+
+def make_texts(length=77, vocabulary=49408, end=49407):
+    """8 random texts that end at different places, and anything behind."""
+    texts = np.random.default_rng(1).integers(1, vocabulary, (8, length))
+    texts[texts == end] = 1
+    texts[np.arange(8), np.linspace(1, length - 1, 8, dtype=int)] = end
+    return texts
 
 
 def write_reference(name, folder):
@@ -459,7 +573,7 @@ def compare(name, folder):
         write_reference(name, folder.parent)
     stored = np.load(folder / "reference.npz")
     model, parameters = case.ours(folder)
-    outputs, expected = model.predict(stored["images"], batch_size=4, verbose=0), stored["outputs"]
+    outputs, expected = model.predict(case.inputs(stored["images"]), batch_size=4, verbose=0), stored["outputs"]
     difference = float(np.abs(outputs - expected).max() / expected.std())
     fits = difference <= case.tolerance and parameters == int(stored["parameters"])
     row = {

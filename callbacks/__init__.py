@@ -1,16 +1,18 @@
-"""Callbacks: learning-rate schedules and the range test."""
+"""Callbacks: learning-rate schedules, the range test, and the average of the weights."""
 
 if __name__ == "callbacks":
     raise ImportError("import recipes.callbacks, not callbacks")
 
 from recipes.callbacks.curve import ScheduledRate
 from recipes.callbacks.cycles import CosineRestarts, OneCycle
+from recipes.callbacks.ema import ExponentialMovingAverage
 from recipes.callbacks.lr_finder import LRFinder, RangeTest
 from recipes.callbacks.schedule import Schedule
-from recipes.callbacks.warmup import WarmupConstant, WarmupCosine, WarmupLinear, WarmupStableDecay
+from recipes.callbacks.warmup import WarmupConstant, WarmupCosine, WarmupExponential, WarmupLinear, WarmupStableDecay
 
 __all__ = [
     "CosineRestarts",
+    "ExponentialMovingAverage",
     "LRFinder",
     "OneCycle",
     "RangeTest",
@@ -18,6 +20,7 @@ __all__ = [
     "ScheduledRate",
     "WarmupConstant",
     "WarmupCosine",
+    "WarmupExponential",
     "WarmupLinear",
     "WarmupStableDecay",
 ]

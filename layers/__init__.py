@@ -6,8 +6,10 @@ if __name__ == "layers":
 from recipes.layers.category_embedding import CategoryEmbedding
 from recipes.layers.class_token import ClassToken
 from recipes.layers.drop_path import DropPath
+from recipes.layers.end_token import EndToken
 from recipes.layers.layer_scale import LayerScale
 from recipes.layers.local_response_norm import LocalResponseNorm
+from recipes.layers.logit_scale import LogitScale
 from recipes.layers.position_embedding import PositionEmbedding
 from recipes.layers.self_attention import SelfAttention
 from recipes.layers.sincos_position import SinCosPosition
@@ -17,8 +19,10 @@ __all__ = [
     "CategoryEmbedding",
     "ClassToken",
     "DropPath",
+    "EndToken",
     "LayerScale",
     "LocalResponseNorm",
+    "LogitScale",
     "PositionEmbedding",
     "SelfAttention",
     "SinCosPosition",

@@ -30,7 +30,7 @@ def transformer_block(
         drop_path: Share of examples whose branch is dropped, in `[0, 1)`.
         epsilon: Of the layer normalisations: ViT 1e-6, GPT-2 1e-5.
         causal, locality: As in `SelfAttention`.
-        activation: Of the MLP. Keras' `"gelu"` is the exact one.
+        activation: Of the MLP. Keras' `"gelu"` is the exact one; `"quick_gelu"` is `quick_gelu`.
         stddev: Standard deviation of the initial matrices.
 
     Returns:
@@ -40,6 +40,7 @@ def transformer_block(
         [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), equations 2 and 3.
     """
     normal = keras.initializers.RandomNormal
+    activation = quick_gelu if activation == "quick_gelu" else activation
     y = keras.layers.LayerNormalization(epsilon=epsilon, name=f"{name}_norm1")(x)
     y = SelfAttention(heads, causal, locality, stddev, name=f"{name}_attention")(y)
     x = add_branch(x, y, dropout, drop_path, name, 1)
@@ -56,3 +57,9 @@ def add_branch(x, y, dropout, drop_path, name, number):
     if drop_path:
         y = DropPath(drop_path, name=f"{name}_drop_path{number}")(y)
     return keras.layers.Add(name=f"{name}_add{number}")([x, y])
+
+
+@keras.saving.register_keras_serializable("recipes")
+def quick_gelu(x):
+    """Return `x * sigmoid(1.702 x)`, the approximation of GELU that OpenAI trained CLIP with."""
+    return x * keras.ops.sigmoid(1.702 * x)

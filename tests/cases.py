@@ -15,13 +15,16 @@ from recipes.layers import (
     CategoryEmbedding,
     ClassToken,
     DropPath,
+    EndToken,
     LayerScale,
     LocalResponseNorm,
+    LogitScale,
     PositionEmbedding,
     SelfAttention,
     SinCosPosition,
     Standardize,
 )
+from recipes.training.recipe import adapt_model, recompile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class FamilyCase:
     small: dict  # arguments that keep a model of the search space small enough to try
     small_shape: tuple
     bad: tuple  # (arguments, name that the ValueError must mention)
+    zeros: Callable = lambda shape: np.zeros((2, *shape), "float32")  # what a model of `small_shape` takes
 
     @property
     def name(self):
@@ -76,14 +80,20 @@ class RecipeCase:
     plain: dict = dataclasses.field(  # arguments that switch regularisation off
         default_factory=lambda: {"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0}
     )
+    adapt: bool = False  # whether `y` sets the scale of the targets, as `recipes.fit` has it
     dead: tuple = ()  # regular expressions of weights that rightly get no gradient
     steps: int = 500  # at most, to overfit the batch
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
+    without: tuple = ()  # names of the checks that do not apply, such as those of a head
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
 
     def build(self, **changes):
         """Return a new model."""
-        return self.builder(self.shape, self.classes, **{**self.arguments, **changes})
+        model = self.builder(self.shape, self.classes, **{**self.arguments, **changes})
+        if self.adapt:
+            adapt_model(model, self.x, self.y)
+            recompile(model)
+        return model
 
 
 def _fixed(array):
@@ -100,6 +110,8 @@ LABELS = _fixed(np.tile(np.arange(3, dtype="int32"), 4))
 MANY_LABELS = _fixed(_random.integers(0, 2, (12, 4)).astype("float32"))
 TARGETS = _fixed((_random.normal(size=(12, 2)) * [20, 0.5] + [500, -3]).astype("float32"))
 TABLE = {"numeric": ROWS, "categories": CATEGORIES}
+PAIRS = {"image": IMAGES, "text": _fixed(np.c_[_random.integers(1, 19, (12, 5)), [19] * 12].astype("int32"))}
+PAIR_IDS = _fixed(np.arange(12, dtype="int32"))
 TOKENS = _fixed(_random.normal(size=(3, 6, 8)).astype("float32"))
 
 LAYERS = [
@@ -138,6 +150,15 @@ LAYERS = [
         learns=("kernel", "bias", "kernel", "bias", "scale"),
         bad=(({"heads": 0}, "heads"),),
     ),
+    LayerCase("end_token", EndToken, {"token_id": 2}, CATEGORIES, bad=(({"token_id": -1}, "token_id"),)),
+    LayerCase(
+        "logit_scale",
+        LogitScale,
+        {"initial": 2.0, "limit": 50.0},
+        ROWS,
+        learns=("scale",),
+        bad=(({"initial": 0.0}, "initial"), ({"limit": 1.0}, "limit")),
+    ),
     LayerCase("category_embedding", CategoryEmbedding, {"sizes": (3, 7), "width": 4}, CATEGORIES, learns=("table",)),
 ]
 
@@ -173,6 +194,7 @@ FAMILIES = [
         shape=(224, 224, 3),
         classes=1000,
         presets={
+            "compact": 1_487_240,
             "18": 11_689_512,  # to 152: as torchvision counts them
             "34": 21_797_672,
             "50": 25_557_032,
@@ -206,6 +228,7 @@ FAMILIES = [
             ({"depths": (1, 1), "widths": (8,)}, "depths"),
             ({"depths": (1, 0), "widths": (8, 16)}, "depths"),
             ({"depths": (1, 1), "widths": (8, 0)}, "widths"),
+            ({"training": "best"}, "training"),
             ({"task": "guess"}, "task"),
             ({"dropout": -0.1}, "dropout"),
             ({"label_smoothing": 1.0}, "label_smoothing"),
@@ -219,6 +242,7 @@ FAMILIES = [
         shape=(224, 224, 3),
         classes=1000,
         presets={
+            "compact": 1_404_248,
             "lite0": 4_652_008,  # to lite4: 4.7, 5.4, 6.1, 8.2, 13.0 million in the authors' table
             "lite1": 5_416_680,
             "lite2": 6_092_072,
@@ -232,6 +256,13 @@ FAMILIES = [
             "b5": 30_389_784,
             "b6": 43_040_704,
             "b7": 66_347_960,
+            "v2b0": 7_139_704,  # to v2l: as timm counts tf_efficientnetv2_b0 ... l
+            "v2b1": 8_141_052,
+            "v2b2": 10_096_086,
+            "v2b3": 14_358_406,
+            "v2s": 21_458_488,
+            "v2m": 54_139_356,
+            "v2l": 118_515_272,
         },
         small={"depth": 0.1, "width": 0.25},
         small_shape=(8, 8, 3),
@@ -247,6 +278,7 @@ FAMILIES = [
             ({"width": 0.0}, "width"),
             ({"width": -1.0}, "width"),
             ({"depth": -1.0}, "depth"),
+            ({"training": "best"}, "training"),
             ({"task": "guess"}, "task"),
             ({"dropout": 1.0}, "dropout"),
             ({"drop_path": 1.0}, "drop_path"),
@@ -286,6 +318,7 @@ FAMILIES = [
             ({"depths": (1, 0), "widths": (8, 16)}, "depths"),
             ({"depths": (1, 1), "widths": (8, 0)}, "widths"),
             ({"layer_scale": -1.0}, "layer_scale"),
+            ({"training": "best"}, "training"),
             ({"task": "guess"}, "task"),
             ({"drop_path": 1.0}, "drop_path"),
             ({"dropout": -0.1}, "dropout"),
@@ -319,6 +352,7 @@ FAMILIES = [
             ({"widths": (8, 8)}, "widths"),
             ({"widths": (8, 8, 8, 8, 7)}, "widths"),
             ({"hidden": -1}, "hidden"),
+            ({"training": "best"}, "training"),
             ({"task": "guess"}, "task"),
             ({"dropout": 1.0}, "dropout"),
             ({"label_smoothing": 1.0}, "label_smoothing"),
@@ -332,7 +366,7 @@ FAMILIES = [
         shape=(224, 224, 3),
         classes=1000,
         presets={
-            "compact": 1_065_776,
+            "compact": 482_900,
             "tiny": 5_717_416,  # all but compact as timm counts them
             "small": 22_050_664,
             "base": 86_567_656,
@@ -363,8 +397,44 @@ FAMILIES = [
             ({"drop_path": 1.0}, "drop_path"),
             ({"dropout": -0.1}, "dropout"),
             ({"epsilon": -1.0}, "epsilon"),
+            ({"training": "best"}, "training"),
             ({"task": "guess"}, "task"),
             ({"label_smoothing": 1.0}, "label_smoothing"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+            ({"weight_decay": -1.0}, "weight_decay"),
+        ),
+    ),
+    FamilyCase(
+        recipes.clip,
+        recipes.clip_space,
+        shape=(224, 224, 3),
+        classes=None,
+        presets={
+            "tiny": 8_077_441,
+            "base32": 151_277_313,  # as transformers counts them
+            "base16": 149_620_737,
+            "large14": 427_616_513,
+        },
+        small={"width": 32, "depth": 1, "vocabulary_size": 20, "max_length": 4},
+        small_shape=(8, 8, 3),
+        zeros=lambda shape: {"image": np.zeros((2, *shape)), "text": np.zeros((2, 4), "int32")},
+        bad=(
+            ({"input_shape": (28, 28)}, "input_shape"),
+            ({"input_shape": (3, 32, 32)}, "input_shape"),
+            ({"input_shape": (4, 4, 3)}, "input_shape"),
+            ({"input_shape": (8, 8, 3), "variant": "base32"}, "input_shape"),
+            ({"input_shape": (8, 8, 4), "weights": "clip"}, "input_shape"),
+            ({"num_classes": 10}, "num_classes"),
+            ({"variant": "huge"}, "variant"),
+            ({"weights": 3}, "weights"),
+            ({"patch_size": 3}, "patch_size"),
+            ({"patch_size": -1}, "patch_size"),
+            ({"width": 40}, "width"),
+            ({"depth": 1.5}, "depth"),
+            ({"vocabulary_size": 1}, "vocabulary_size"),
+            ({"max_length": 0}, "max_length"),
+            ({"end_id": 49408}, "end_id"),
+            ({"activation": "relu"}, "activation"),
             ({"learning_rate": -1.0}, "learning_rate"),
             ({"weight_decay": -1.0}, "weight_decay"),
         ),
@@ -482,6 +552,18 @@ RECIPES = [
         dead=("_project_norm/beta$",),
     ),
     RecipeCase(
+        "efficientnet_v2",
+        recipes.efficientnet,
+        (16, 16, 3),
+        3,
+        LARGER_IMAGES,
+        LABELS,
+        start=math.log(3),
+        arguments={"variant": "v2b0", "depth": 0.2, "width": 0.25},
+        plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        dead=("block[1-5]_project_norm/beta$",),  # block 0 has an activation behind it
+    ),
+    RecipeCase(
         "convnext",
         recipes.convnext,
         (8, 8, 3),
@@ -533,5 +615,40 @@ RECIPES = [
         start=math.log(3),
         arguments={"variant": "tiny", "width": 64, "depth": 2, "patch_size": 2, "positions": "sincos"},
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "vit_multilabel",
+        recipes.vit,
+        (8, 8, 3),
+        4,
+        IMAGES,
+        MANY_LABELS,
+        start=math.log(2),
+        arguments={"width": 32, "depth": 1, "patch_size": 2, "learning_rate": 3e-3, "task": "multilabel"},
+        plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+    ),
+    RecipeCase(
+        "alexnet_regress",
+        recipes.alexnet,
+        (16, 16, 3),
+        2,
+        LARGER_IMAGES,
+        TARGETS,
+        start=1.0,
+        arguments={"widths": (8, 8, 16, 16, 16), "hidden": 32, "task": "regress"},
+        adapt=True,
+    ),
+    RecipeCase(
+        "clip",
+        recipes.clip,
+        (8, 8, 3),
+        None,
+        PAIRS,
+        PAIR_IDS,
+        start=math.log(12),
+        arguments={"width": 32, "depth": 1, "patch_size": 2, "vocabulary_size": 20, "max_length": 6},
+        plain={"weight_decay": 0.0},
+        # no head; similarities of random networks are not all alike
+        without=("check_names", "check_outputs", "check_start", "check_head", "check_frozen", "check_bfloat16"),
     ),
 ]

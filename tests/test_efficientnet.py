@@ -1,9 +1,11 @@
 """EfficientNet: the numbers of the torch reference, foreign weights in and out of place, and the shapes it builds.
 
-The fixtures were made by benchmarks/lite0_parity.py from efficientnet-lite-pytorch 0.1.0 and torch 2.13.0.
+The fixtures were made by benchmarks/lite0_parity.py from efficientnet-lite-pytorch 0.1.0 and torch 2.13.0, that of V2 by
+benchmarks/parity.py --fixtures from timm 1.0.31 and torch 2.14.1.
 """
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -15,13 +17,22 @@ import recipes
 from recipes.layers import DropPath
 from recipes.vision.efficientnet import VARIANTS, efficientnet_space, round_channels, stage_blocks
 from recipes.weights import UnsafeFileError, read_state_dict
-from recipes.weights.efficientnet_names import torch_names
+from recipes.weights.efficientnet_names import timm_names, torch_names
 from tests import torch_files
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LITE, B = FIXTURES / "efficientnet_lite_tiny.pth", FIXTURES / "efficientnet_b_tiny.pth"
+V2 = FIXTURES / "efficientnet_v2_timm.safetensors"
+V2_TINY = {"variant": "micro_v2", "width": 0.14, "depth": 1.0}
 TINY = {"width": 0.1, "depth": 0.25}
 pytestmark = pytest.mark.filterwarnings("ignore:.*removed the prefix 'module.'")
+
+
+@pytest.fixture(autouse=True)
+def micro_variant(monkeypatch):
+    """The stages of V2-B0 with fewer blocks, where a file of less than 100 kB still has one of each kind."""
+    stages = [(blocks, *row[1:]) for blocks, row in zip((1, 2, 1, 1, 1, 2), VARIANTS["v2b0"]["stages"], strict=True)]
+    monkeypatch.setitem(VARIANTS, "micro_v2", {**VARIANTS["v2b0"], "stages": stages})
 
 
 def tiny(num_classes=3, input_shape=(37, 33, 3), **arguments):
@@ -36,6 +47,17 @@ def test_tiny_networks_match_the_reference(variant, path, key):
     logits = model.predict(stored["images"], verbose=0)
     assert np.ptp(stored[key], axis=0).min() > 0.1  # the images differ
     np.testing.assert_allclose(logits, stored[key], atol=1e-5)
+
+
+@pytest.mark.any_backend
+def test_the_tiny_v2_matches_the_reference():
+    stored = np.load(FIXTURES / "efficientnet_v2_tiny.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = tiny(input_shape=(40, 56, 3), weights=V2, **V2_TINY)
+    assert np.ptp(stored["timm"], axis=0).min() > 0.05  # the images differ
+    np.testing.assert_allclose(model.predict(stored["images"], verbose=0), stored["timm"], atol=2e-5)
+    assert {layer.momentum for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)} == {0.9}
 
 
 @pytest.mark.any_backend
@@ -61,6 +83,39 @@ def test_every_variable_has_its_own_tensor(path, variant):
     assert set(names) == {variable.path for variable in model.weights}
     used = [name for name, _ in names.values()]
     assert sorted(used) == sorted(name for name in read_state_dict(path) if "num_batches" not in name)
+
+
+def test_every_variable_of_v2_has_its_own_tensor():
+    model, tensors = tiny(**V2_TINY), read_state_dict(V2)
+    names = timm_names(model, tensors)
+    assert set(names) == {variable.path for variable in model.weights}
+    used = [name for name, _ in names.values()]
+    assert sorted(used) == sorted(name for name in tensors if "num_batches" not in name)
+    assert {"blocks.0.0.conv.weight", "blocks.1.0.conv_exp.weight", "blocks.3.0.conv_dw.weight"} <= set(used)
+
+
+def test_networks_that_pad_differently_are_refused(tmp_path):
+    tensors = {"features.0.0.weight": np.zeros((32, 3, 3, 3), "float32"), "classifier.1.bias": np.zeros(3, "float32")}
+    path = torch_files.write_state_dict(tmp_path / "efficientnet_b0.pth", tensors)
+    with pytest.raises(ValueError, match="torchvision's EfficientNet.*pads.*tf_"):
+        tiny(variant="b0", weights=path)
+    shutil.copy(V2, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "efficientnetv2_rw_t"}))
+    with pytest.raises(ValueError, match="timm's efficientnetv2_rw_t.*pads.*tf_"):
+        tiny(weights=tmp_path, **V2_TINY)
+
+
+def test_pixels_of_another_scale_are_named(tmp_path):
+    shutil.copy(V2, tmp_path / "model.safetensors")
+    config = {"architecture": "tf_efficientnetv2_b3", "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match=r"127.5.*config.json.*\[123.7 116.3 103.5\]"):
+        tiny(weights=tmp_path, **V2_TINY)
+    config["pretrained_cfg"] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny(weights=tmp_path, **V2_TINY)
 
 
 def test_another_number_of_classes_leaves_the_head_random():
@@ -124,6 +179,8 @@ def test_stem_follows_the_size_and_is_remembered():
     assert side(tiny(input_shape=(64, 64, 3))) == 8
     assert side(tiny(input_shape=(64, 64, 3), stem="imagenet")) == 2
     assert side(tiny(input_shape=(96, 96, 3))) == 3
+    assert side(tiny(input_shape=(32, 32, 3), **V2_TINY)) == 4
+    assert side(tiny(input_shape=(32, 32, 3), stem="imagenet", **V2_TINY)) == 1
     model = tiny(input_shape=(32, 32, 3), weights=LITE)
     assert side(model) == 1
     arguments = json.loads(json.dumps(model.recipe["arguments"]))
@@ -138,11 +195,20 @@ def test_parameter_count_of_the_reference(variant, parameters):
 
 
 def test_stages_of_the_reference():
-    assert [len(stage) for stage in stage_blocks(1.4, 1.8, True, "imagenet")] == [1, 4, 4, 6, 6, 8, 1]  # lite4
-    assert [len(stage) for stage in stage_blocks(2.0, 3.1, False, "imagenet")] == [4, 7, 7, 10, 10, 13, 4]  # b7
-    assert [stage[0][3] for stage in stage_blocks(2.0, 3.1, False, "imagenet")] == [32, 48, 80, 160, 224, 384, 640]
+    def stages(variant):
+        row = VARIANTS[variant]
+        return stage_blocks(row, row["width"], row["depth"], "imagenet")
+
+    assert [len(stage) for stage in stages("lite4")] == [1, 4, 4, 6, 6, 8, 1]
+    assert [len(stage) for stage in stages("b7")] == [4, 7, 7, 10, 10, 13, 4]
+    assert [stage[0][-1] for stage in stages("b7")] == [32, 48, 80, 160, 224, 384, 640]
+    assert [len(stage) for stage in stages("v2b3")] == [2, 3, 3, 5, 7, 12]
+    assert [stage[0][-1] for stage in stages("v2b3")] == [16, 40, 56, 112, 136, 232]
+    assert [stage[0][0] for stage in stages("v2m")] == [True] * 3 + [False] * 4
     assert round_channels(32 * 1.1) == 32 and round_channels(80 * 1.1) == 88 and round_channels(3.2) == 8
-    assert set(VARIANTS) == {*(f"lite{i}" for i in range(5)), *(f"b{i}" for i in range(8))}
+    assert round_channels(16 * 1.2) == 24 and round_channels(16 * 1.2, least=0.0) == 16  # v2 rounds to the nearest
+    plain = {*(f"lite{i}" for i in range(5)), *(f"b{i}" for i in range(8))}
+    assert set(VARIANTS) - {"micro_v2"} == plain | {*(f"v2b{i}" for i in range(4)), "v2s", "v2m", "v2l"}
 
 
 def test_names_and_types():

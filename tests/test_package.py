@@ -24,7 +24,11 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = {"recipes": ROOT / "recipes", "recipes.layers": ROOT / "layers", "recipes.callbacks": ROOT / "callbacks"}
 
 # The files that may import a backend, inside a function, and which.
-BACKEND_IMPORTS = {}
+BACKEND_IMPORTS = {
+    "recipes/data/pipeline.py": {"tensorflow"},
+    "callbacks/ema.py": {"tensorflow", "jax"},
+    "recipes/vision/gradients.py": {"tensorflow", "jax", "torch"},
+}
 
 
 def modules():

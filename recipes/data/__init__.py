@@ -10,20 +10,23 @@ import importlib
 
 _PUBLIC = {
     "load": "recipes.data.loading",
+    "image_folder": "recipes.data.folder",
     "Data": "recipes.data.loading",
     "Info": "recipes.data.loading",
     "split": "recipes.data.splitting",
     "Batches": "recipes.data.batches",
 }
 
-__all__ = ["augment", *_PUBLIC]
+_MODULES = ("augment", "mixing", "photo")
+
+__all__ = [*_MODULES, *_PUBLIC]
 
 
 def __getattr__(name):
     if name in _PUBLIC:
         value = getattr(importlib.import_module(_PUBLIC[name]), name)
-    elif name == "augment":
-        value = importlib.import_module("recipes.data.augment")
+    elif name in _MODULES:
+        value = importlib.import_module(f"recipes.data.{name}")
     else:
         raise AttributeError(f"module 'recipes.data' has no attribute {name!r}")
     globals()[name] = value

@@ -9,27 +9,32 @@ import functools
 
 import numpy as np
 
-POLICIES = (None, "shift", "flip_shift")
+POLICIES = (None, "shift", "flip_shift", "flip_shift_rand", "crop", "photo", "three")
 
 
-def automatic(policy, input_shape):
+def automatic(policy, input_shape, arguments=None):
     """Return the augmentation function that a policy's name stands for.
 
     Args:
-        policy: `None` for no augmentation; `"shift"`, which never changes what a digit, a letter or a drawing means; or
-            `"flip_shift"`, which also mirrors left and right: for photographs, never for anything that can be read.
+        policy: `None` for no augmentation; `"shift"`, which never changes what a digit, a letter or a drawing means; and
+            for photographs, never for anything that can be read: `"flip_shift"`, which also mirrors left and right,
+            `"flip_shift_rand"`, with RandAugment after it, for small ones; `"crop"`, random resized crops and mirroring,
+            `"photo"`, with RandAugment after it, and `"three"`, with DeiT III's 3-Augment after it.
         input_shape: `(height, width, channels)` of one image.
+        arguments: Dict of numbers that replace the policy's own: `"crop"`, the smallest share of the area that is kept;
+            `"layers"`, `"magnitude"` and `"stddev"` of RandAugment; `"jitter"` of 3-Augment; and with any policy
+            `"erase"`, the share of images that random erasing takes a box from.
 
     Returns:
         A function `(images, rng) -> images`, or `None` where `policy` is `None`.
 
     Raises:
-        ValueError: If the policy is unknown, or `input_shape` is not that of an image.
+        ValueError: If the policy is unknown or has no such argument, or `input_shape` is not that of an image.
 
     Example:
 
     >>> import numpy as np
-    >>> augment = automatic("shift", (32, 32, 3))
+    >>> augment = automatic("photo", (32, 32, 3), {"magnitude": 6})
     >>> augment(np.zeros((8, 32, 32, 3), "uint8"), np.random.default_rng(0)).shape
     (8, 32, 32, 3)
     """
@@ -42,7 +47,23 @@ def automatic(policy, input_shape):
             f"augment={policy!r} moves pixels, so it needs images of shape (height, width, channels). "
             f"Received: input_shape={tuple(input_shape)}. Pass augment=None for data that are not images."
         )
-    return shift if policy == "shift" else compose(flip, shift)
+    from recipes.data import photo  # which takes its checks from here
+
+    given = dict(arguments or {})
+    functions = [shift] if policy == "shift" else [flip, shift] if policy.startswith("flip_shift") else []
+    if policy in ("crop", "photo", "three"):
+        functions += [functools.partial(photo.random_resized_crop, scale=(given.pop("crop", 0.08), 1.0)), flip]
+    if policy in ("flip_shift_rand", "photo"):
+        strengths = {name: given.pop(name) for name in ("layers", "magnitude", "stddev") if name in given}
+        functions.append(functools.partial(photo.rand_augment, **strengths))
+    if policy == "three":
+        functions.append(functools.partial(photo.three_augment, jitter=given.pop("jitter", 0.3)))
+    erase = given.pop("erase", 0.0)
+    if erase:
+        functions.append(functools.partial(photo.random_erasing, probability=erase))
+    if given:
+        raise ValueError(f"augment={policy!r} takes no such argument. Received: {', '.join(map(repr, given))}")
+    return functions[0] if len(functions) == 1 else compose(*functions)
 
 
 def shift(images, rng, amount=0.125, padding="edge"):
@@ -74,7 +95,7 @@ def shift(images, rng, amount=0.125, padding="edge"):
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), section 4.2.
     """
-    _check_images(images)
+    check_images(images)
     modes = {"edge": "edge", "reflect": "reflect", "zero": "constant"}
     if padding not in modes:
         raise ValueError(f"padding must be one of {tuple(modes)}. Received: padding={padding!r}")
@@ -109,7 +130,7 @@ def flip(images, rng, probability=0.5):
     >>> flip(row, np.random.default_rng(0), probability=1.0).ravel().tolist()
     [2, 1, 0]
     """
-    _check_images(images)
+    check_images(images)
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be a fraction in [0, 1]. Received: probability={probability!r}")
     chosen = rng.random(len(images)) < probability
@@ -145,7 +166,7 @@ def cutout(images, rng, amount=0.5):
     Reference:
         [DeVries and Taylor, 2017](https://arxiv.org/abs/1708.04552), section 3.2.
     """
-    _check_images(images)
+    check_images(images)
     n, height, width, _ = images.shape
     side = _pixels(amount, min(height, width))
     tops = (rng.integers(0, height, n) - side // 2).tolist()
@@ -188,7 +209,7 @@ def _apply(functions, images, rng):
     return images
 
 
-def _check_images(images):
+def check_images(images):
     if getattr(images, "ndim", None) != 4:
         raise ValueError(
             "images must be an array of shape (batch, height, width, channels). "

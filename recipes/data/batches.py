@@ -13,8 +13,8 @@ class Batches(keras.utils.PyDataset):
 
     Every epoch has another order, the same on every backend, in a second `fit`, and where `fit` starts at a later
     epoch; seeded `fit` on arrays repeats one order for ever on TensorFlow. Augmentation draws from a generator made
-    from `(seed, epoch, batch)`. A last batch of one sample, from which batch normalization learns nothing, joins the
-    batch before it.
+    from `(seed, epoch, batch)`, and mixing from another. A last batch of one sample, from which batch normalization learns
+    nothing, joins the batch before it.
 
     `Batches` shuffles by itself: the `shuffle` argument of `fit` is ignored.
 
@@ -26,6 +26,11 @@ class Batches(keras.utils.PyDataset):
         shuffle: `False` serves the rows in their own order, as validation wants it.
         augment: Function `(images, rng) -> images` applied to every batch of `x`, such as `recipes.data.augment.shift`;
             `rng` is a `numpy.random.Generator`. It may write into its argument.
+        mix: Function `(x, y, rng) -> (x, y)` applied to every augmented batch, such as
+            `recipes.data.mixing.automatic_mix({"mixup": 0.2}, num_classes)`.
+        repeats: How often each sample stands in a batch, each time augmented anew. An epoch has as many batches as ever
+            and so a `repeats`-th of the samples; `repeats` epochs have them all (Hoffer et al., 2020,
+            https://arxiv.org/abs/1901.09335).
         sample_weight: Weights of shape `(samples,)`, or `None`.
         drop_last: Whether a last batch smaller than `batch_size` is left out (other samples each epoch).
         initial_epoch: Epoch a `fit` starts at. Give it and `fit` the same number.
@@ -55,6 +60,8 @@ class Batches(keras.utils.PyDataset):
         seed=0,
         shuffle=True,
         augment=None,
+        mix=None,
+        repeats=1,
         sample_weight=None,
         drop_last=False,
         initial_epoch=0,
@@ -79,6 +86,12 @@ class Batches(keras.utils.PyDataset):
                 "augment must be a function (images, rng) -> images, or None. For the policies known by name: "
                 f"recipes.data.augment.automatic(name, input_shape). Received: {augment!r}"
             )
+        if mix is not None and (not callable(mix) or y is None or sample_weight is not None):
+            raise ValueError(
+                "mix must be a function (x, y, rng) -> (x, y), or None, and needs y and no sample_weight: a mixture has "
+                f"none. Received: mix={mix!r}"
+            )
+        check_whole("repeats", repeats, 1)
         if drop_last and batch_size > self.num_samples:
             raise ValueError(
                 f"drop_last=True leaves no batch at all: batch_size is {batch_size} and there are {self.num_samples} "
@@ -88,6 +101,8 @@ class Batches(keras.utils.PyDataset):
         self.seed = int(seed)
         self.shuffle = shuffle
         self.augment = augment
+        self.mix = mix
+        self.repeats = int(repeats)
         self.drop_last = drop_last
         self.initial_epoch = self.epoch = int(initial_epoch)
         self._begun = None  # the epoch that has begun but whose first batch was not asked for yet
@@ -126,14 +141,20 @@ class Batches(keras.utils.PyDataset):
         if self.y is None:
             return (x,)
         y = take(self.y, rows)
+        if self.mix is not None:
+            x, y = self.mix(x, y, self._generator(epoch, index, 1))
         return (x, y) if self.sample_weight is None else (x, y, self.sample_weight[rows])
 
     def order(self, epoch):
         """Return the row numbers in the order `epoch` serves them, shape `(samples,)`: a pure function."""
         if self._cached_order[0] != epoch:
             rows = np.arange(self.num_samples)
+            pass_, part = divmod(epoch, self.repeats)  # over the data, which takes `repeats` epochs
             if self.shuffle:
-                self._generator(epoch).shuffle(rows)
+                self._generator(pass_).shuffle(rows)
+            if self.repeats > 1:
+                distinct = -(-self.num_samples // self.repeats)
+                rows = np.repeat(np.roll(rows, -part * distinct)[:distinct], self.repeats)[: self.num_samples]
             rows.flags.writeable = False
             self._cached_order = (epoch, rows)
         return self._cached_order[1]
@@ -163,7 +184,7 @@ class Batches(keras.utils.PyDataset):
         return caller if getattr(caller, "py_dataset", None) is self else None
 
     def _generator(self, *key):
-        """Generator for the key `(epoch,)` or `(epoch, batch)`; keys of different length never share a stream."""
+        """Generator for the key `(epoch,)`, `(epoch, batch)` or `(epoch, batch, 1)`; no two keys share a stream."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 

@@ -1,6 +1,7 @@
 """Folders of images, and resizing."""
 
 import concurrent.futures
+import contextlib
 import os
 import warnings
 
@@ -25,6 +26,27 @@ SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "valid
 
 def read_folder(path, image_size):
     """Read a folder of class folders of images, or one of `train`, `test`, `val` folders of such folders."""
+    files, class_names = list_images(path)
+    if image_size is None:
+        origin = files["train"][0][0]
+        image_size = decode(origin).shape[:2]
+    else:
+        origin = None
+    parts = {part: _read(listed, image_size, origin) for part, listed in files.items()}
+    return Source(parts, "classify", len(class_names), class_names)
+
+
+def list_images(path, classes=None, foreign=None):
+    """List what `read_folder` reads.
+
+    Args:
+        path: The folder, a `pathlib.Path`.
+        classes: Names of the class folders to take, in the order of their ids; `None`: all, by name.
+        foreign: List that gets the files which are no images by their endings; `None` to refuse those.
+
+    Returns:
+        `({part: [(file, class id), ...]}, class_names)`, sorted by class and file name.
+    """
     folders = _folders(path)
     named = {f.name: SPLITS[f.name.lower()] for f in folders if f.name.lower() in SPLITS}
     if "train" in named and len(named) == len(folders):
@@ -33,23 +55,20 @@ def read_folder(path, image_size):
         roots = {part: path / name for name, part in named.items()}
     else:
         roots = {"train": path}
-    files = {part: _class_files(root) for part, root in roots.items()}
-    class_names = tuple(files["train"])
-    for part, classes in files.items():
-        unseen = sorted(set(classes) - set(class_names))
+    files = {part: _class_files(root, classes, foreign) for part, root in roots.items()}
+    class_names = tuple(classes or files["train"])
+    for part, found in files.items():
+        unseen = sorted(set(found) - set(class_names))
         if unseen:
             raise ValueError(f"{roots[part]} has classes that {roots['train']} has not: {', '.join(unseen)}.")
     if len(class_names) < 2:
         raise ValueError(
             f"{path} must hold at least two folders of images, one a class. Received: {', '.join(class_names)}."
         )
-    if image_size is None:
-        first = files["train"][class_names[0]][0]
-        image_size, origin = _decode(first, None).shape[:2], first
-    else:
-        origin = None
-    parts = {part: _read(classes, class_names, image_size, origin) for part, classes in files.items()}
-    return Source(parts, "classify", len(class_names), class_names)
+    return {
+        part: [(file, label) for label, name in enumerate(class_names) for file in found.get(name, ())]
+        for part, found in files.items()
+    }, class_names
 
 
 def resize(images, size):
@@ -73,39 +92,44 @@ def _folders(path):
     return sorted((e for e in path.iterdir() if e.is_dir() and not e.name.startswith(".")), key=lambda e: e.name)
 
 
-def _class_files(root):
+def _class_files(root, classes, foreign):
     """Class name to its sorted image files."""
     loose = [e.name for e in root.iterdir() if e.suffix.lower() in EXTENSIONS and not e.name.startswith(".")]
     if loose:
         raise ValueError(f"{root} must hold one folder a class. Move {loose[0]} into its class.")
-    classes = {folder.name: _images(folder) for folder in _folders(root)}
-    if not classes:
+    found = {folder.name: folder for folder in _folders(root)}
+    if not found:
         raise ValueError(f"{root} must hold one folder of images a class. It holds no folder.")
-    return classes
+    missing = [name for name in classes or () if name not in found]
+    if missing:
+        raise ValueError(f"classes must name folders of {root}: {', '.join(found)}. Received: {missing[0]!r}")
+    return {name: _images(found[name], foreign) for name in classes or found}
 
 
-def _images(folder):
+def _images(folder, foreign):
     files = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.startswith(".") or entry.name.lower() in LITTER:
             continue
         if entry.is_dir():
             raise ValueError(f"{folder} must hold the images of one class. Move those in {entry.name} up.")
-        if entry.suffix.lower() not in EXTENSIONS:
+        if entry.suffix.lower() in EXTENSIONS:
+            files.append(entry)
+        elif foreign is None:
             raise ValueError(f"{entry} is not an image by its ending ({' '.join(EXTENSIONS)}). Remove or convert it.")
-        files.append(entry)
+        else:
+            foreign.append(entry)
     if not files:
         raise ValueError(f"{folder} holds no images. Remove the folder, or fill it.")
     return files
 
 
-def _read(classes, class_names, size, origin):
+def _read(files, size, origin):
     """`(x, y)` of one part; decodes on as many threads as there are cores."""
-    files = [(file, label) for label, name in enumerate(class_names) for file in classes.get(name, ())]
     x = np.empty((len(files), *size, 3), "uint8")
 
     def read(i):
-        image = _decode(files[i][0], None if origin else size)
+        image = decode(files[i][0], None if origin else size)
         if image.shape != x.shape[1:]:
             raise ValueError(
                 f"The images differ in size: {origin} is {size[0]}x{size[1]} and {files[i][0]} is "
@@ -113,7 +137,7 @@ def _read(classes, class_names, size, origin):
             )
         x[i] = image
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, quiet():
         futures = [pool.submit(read, i) for i in range(len(files))]
         try:
             for future in futures:  # the first broken file in order, whichever thread met it
@@ -124,24 +148,67 @@ def _read(classes, class_names, size, origin):
     return x, np.array([label for _, label in files], "int32")
 
 
-def _decode(file, size):
-    """One file as an RGB array `(height, width, 3)`, resized to `size` if given."""
+@contextlib.contextmanager
+def quiet():
+    """Pillow's warnings of odd metadata off, for all threads; what cannot be decoded raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def decode(file, size=None, *, channels=3, fit="squash"):
+    """Decode one file, upright, on white where it is transparent, the first of its frames.
+
+    Args:
+        file: Path.
+        size: `(height, width)` to resize to, or `None`.
+        channels: 3, or 1 for grey.
+        fit: What becomes of another aspect ratio: `"squash"`; `"crop"` to the middle; `"pad"` with black.
+
+    Returns:
+        Array `(height, width, channels)` of uint8.
+    """
     from PIL import Image, ImageOps
 
-    Image.init()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata; what cannot be decoded raises
-            with Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
-                if image.mode[0] in "IF":
-                    raise ValueError(f"it has more than 8 bits a channel (mode {image.mode}), convert it to 8")
-                image = ImageOps.exif_transpose(image)
-                if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                    image = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-                image = image.convert("RGB")
-                if size is not None:
-                    image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-                return np.asarray(image)
+        with open_image(file) as image:
+            if size is not None:  # a much larger JPEG is decoded at a half, quarter or eighth of its size, which is fast
+                image.draft(None, (2 * max(size), 2 * max(size)))
+            image = ImageOps.exif_transpose(image)
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("RGB" if channels == 3 else "L")
+            if size is not None:
+                image = _resized(image, (size[1], size[0]), fit)
+            return np.asarray(image).reshape(image.height, image.width, channels)
     except Exception as error:  # Pillow's decoders raise errors of many types
         raise ValueError(f"{file} cannot be read as an image: {error}. Remove or replace it.") from error
+
+
+def open_image(file):
+    """Open a file with Pillow: our formats only, of 8 bits, and of at most `PIL.Image.MAX_IMAGE_PIXELS` pixels."""
+    from PIL import Image
+
+    Image.init()
+    image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    fault = None
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        fault = f"it has {image.width}x{image.height} pixels, more than PIL.Image.MAX_IMAGE_PIXELS"
+    if image.mode[0] in "IF":
+        fault = f"it has more than 8 bits a channel (mode {image.mode}), convert it to 8"
+    if fault:
+        image.close()
+        raise ValueError(fault)
+    return image
+
+
+def _resized(image, size, fit):
+    """An image of Pillow in `(width, height)`."""
+    from PIL import Image, ImageOps
+
+    if fit == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if fit == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+    return image.resize(size, Image.Resampling.BILINEAR)

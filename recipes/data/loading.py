@@ -137,21 +137,14 @@ def load(
     >>> x.shape, str(x.dtype), data.info.num_classes
     ((1258, 8, 8, 1), 'uint8', 10)
     """
-    for argument, value in (("validation", validation), ("test", test)):
-        check_fraction(argument, value)
-    if validation + test >= 1:
-        raise ValueError(
-            f"validation and test must leave samples to learn from: together less than 1. "
-            f"Received: validation={validation}, test={test}"
-        )
-    check_seed(seed)
+    check_splits(validation, test, seed)
     if task not in (None, "classify", "regress"):
         raise ValueError(f'task must be "classify", "regress" or None. Received: task={task!r}')
     name = os.fspath(name_or_path) if isinstance(name_or_path, os.PathLike) else name_or_path
     if not isinstance(name, str):
         raise ValueError(f"name_or_path must be a name or a path. Received: {type(name_or_path).__name__}")
-    source = _read(name, target=target, task=task, image_size=_size(image_size), drop=drop, data_dir=data_dir)
-    parts = _complete(source.parts, validation, test, seed, stratify=source.task == "classify")
+    source = _read(name, target=target, task=task, image_size=pair_of_sides(image_size), drop=drop, data_dir=data_dir)
+    parts = complete(source.parts, validation, test, seed, stratify=source.task == "classify")
     learnt = {}
     if source.encode is not None:
         parts, learnt = source.encode(parts)
@@ -213,8 +206,8 @@ def _refuse(name, **arguments):
             raise ValueError(f"{argument} does not apply to {name!r}. Remove it. Received: {argument}={value!r}")
 
 
-def _size(image_size):
-    """`(height, width)` from what the user gave, or None."""
+def pair_of_sides(image_size):
+    """Return `(height, width)` from what the user gave, or `None` from `None`."""
     if image_size is None:
         return None
     pair = (image_size, image_size) if isinstance(image_size, (int, np.integer)) else image_size
@@ -227,8 +220,20 @@ def _size(image_size):
     return int(pair[0]), int(pair[1])
 
 
-def _complete(parts, validation, test, seed, stratify):
-    """`parts` with the splits that the source lacks taken out of "train", test first."""
+def check_splits(validation, test, seed):
+    """Raise `ValueError` unless the fractions leave something to learn from."""
+    check_fraction("validation", validation)
+    check_fraction("test", test)
+    if validation + test >= 1:
+        raise ValueError(
+            f"validation and test must leave samples to learn from: together less than 1. "
+            f"Received: validation={validation}, test={test}"
+        )
+    check_seed(seed)
+
+
+def complete(parts, validation, test, seed, stratify):
+    """Return `parts` with the splits that the source lacks taken out of "train", test first."""
     parts = dict(parts)
     x, y = parts["train"]
     n = count(x, y)

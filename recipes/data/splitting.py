@@ -3,6 +3,13 @@
 import numpy as np
 
 
+class LazyRows:
+    """What acts as an array with one row a sample, and makes rows only when `x[rows]` asks for them.
+
+    It has `shape`, `dtype`, `len()`, `x[rows]`, which gives an array, and `x.subset(rows)`, which stays lazy.
+    """
+
+
 def split(x, y, fraction, seed=0, stratify=None):
     """Split samples at random into a part to keep and a part to hold out.
 
@@ -39,7 +46,8 @@ def split(x, y, fraction, seed=0, stratify=None):
     if stratify is None:
         stratify = y.dtype.kind in "iubUS" and y.size == n
     kept, held = split_rows(y, held_count(fraction, n), seed, stratify, "fraction")
-    return (take(x, kept), y[kept]), (take(x, held), y[held])
+    part = type(x).subset if isinstance(x, LazyRows) else take
+    return (part(x, kept), y[kept]), (part(x, held), y[held])
 
 
 def split_rows(y, held, seed, stratify, argument):
@@ -82,6 +90,8 @@ def as_arrays(x):
         return tuple(as_arrays(part) for part in x)
     if isinstance(x, np.ma.MaskedArray):
         raise ValueError("Masked arrays are not supported: the mask would be ignored. Pass x.filled(...) instead.")
+    if isinstance(x, LazyRows):
+        return x
     x = np.asarray(x)
     if x.ndim == 0:
         raise ValueError(f"Data must be arrays with one row a sample. Received: {x.item()!r}")

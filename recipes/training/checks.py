@@ -1,7 +1,9 @@
 """What `recipes.fit` looks at before the first step: what Keras lets through in silence or reports as a graph error."""
 
+import keras
 import numpy as np
 
+from recipes.data.splitting import LazyRows
 from recipes.layers import CategoryEmbedding
 
 
@@ -34,6 +36,10 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     for layer in model.layers:
         if isinstance(layer, CategoryEmbedding):
             _check_categories(x if not isinstance(x, dict) else x["categories"], layer.sizes, f"{name} x['categories']")
+        elif isinstance(layer, keras.layers.Embedding) and isinstance(layer.input, keras.KerasTensor):
+            ids = x.get(layer.input.name) if isinstance(x, dict) else x
+            if ids is not None and any(layer.input is tensor for tensor in model.inputs):
+                _check_tokens(ids, layer.input_dim, f"{name} x[{layer.input.name!r}]")
     if y is None:
         return x, None
     y = _array(y, f"{name} y")
@@ -51,6 +57,8 @@ def check_arrays(model, x, y, *, name="data", classes=None):
 
 
 def _array(value, name):
+    if isinstance(value, LazyRows) and len(value):
+        return value  # images in files: nothing is read before the first step
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array, and the mask would be ignored. Fill it first: `array.filled(value)`.")
     try:
@@ -132,3 +140,11 @@ def _check_categories(ids, sizes, name):
             raise ValueError(
                 f"{name} column {column} spans {low}..{high}, but the model was built for {size} categories, 0..{size - 1}."
             )
+
+
+def _check_tokens(ids, size, name):
+    if ids.dtype.kind not in "iub" and (ids != np.round(ids)).any():
+        raise ValueError(f"{name} must be token ids, integers. Received: dtype {ids.dtype}")
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= size:
+        raise ValueError(f"{name} spans {low}..{high}, but the model was built for {size} token ids, 0..{size - 1}.")

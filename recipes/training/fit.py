@@ -1,10 +1,12 @@
 """`recipes.fit`: one call that trains a model the way its recipe says."""
 
+import functools
 import warnings
 
 import keras
 import numpy as np
 
+from recipes.data.pipeline import fit_batches
 from recipes.layers import Standardize
 from recipes.training.checks import check_arrays
 from recipes.training.recipe import adapt_model, check_count, get_recipe, recompile, set_recipe
@@ -19,10 +21,13 @@ def fit(
     batch_size=None,
     schedule="auto",
     augment="auto",
+    mix="auto",
     seed=0,
     class_weight=None,
     sample_weight=None,
     early_stopping=None,
+    ema="auto",
+    sizes="auto",
     initial_epoch=0,
     callbacks=(),
     verbose="auto",
@@ -39,15 +44,24 @@ def fit(
         validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no
             validation, or for that of a `recipes.data.Data`.
         epochs: Number of passes; `None` as the recipe says.
-        batch_size: Examples a step; `None` as the recipe says, less on little data so that an epoch has ten steps.
+        batch_size: Examples a step; `None` as the recipe says, less on little data so that an epoch has ten steps. The
+            learning rate stays what it is: a published recipe's belongs to its own batch size, so build the model with
+            `learning_rate=` scaled in proportion.
         schedule: `"auto"` as the recipe says, a callback of `recipes.callbacks`, or `None` for the compiled rate.
         augment: `"auto"` as the recipe says, the name of a policy of `recipes.data.augment`, a function
             `(images, rng) -> images`, or `None`.
+        mix: `"auto"` as the recipe says, a dict such as `{"mixup": 0.2, "cutmix": 1.0}`, a function
+            `(x, y, rng) -> (x, y)`, or `None`. With mixing the accuracy of the training data is that of the larger share.
         seed: Integer that fixes order, augmentation and the split.
         class_weight: Dict from each class id to its weight.
         sample_weight: Array `(examples,)` of weights, for arrays.
         early_stopping: Number of epochs without a better validation loss after which training stops and the best
             weights return; `None` to train to the end.
+        ema: `"auto"` as the recipe says; the decay, such as 0.9999, of an average of the weights, which is what is
+            validated and what the model ends with (`recipes.callbacks.ExponentialMovingAverage`); or `None`.
+        sizes: `"auto"` as the recipe says; the size of the images in each of some stages of equal length, which grows:
+            pixels, `(height, width)`, or fractions of the model's own size such as `(0.5, 0.75, 1.0)`; or `None`. Each
+            stage is validated at its size. Use it with networks whose weights fit every size.
         initial_epoch: Epoch to start from.
         callbacks: More Keras callbacks.
         verbose: As in `keras.Model.fit`.
@@ -75,17 +89,27 @@ def fit(
         validation,
         batch_size=batch_size,
         augment=augment,
+        mix=mix,
         seed=seed,
         sample_weight=sample_weight,
         class_weight=class_weight,
     )
-    callbacks = [*make_schedule(model, schedule), *callbacks]
+    callbacks = [*make_schedule(model, schedule), *make_average(model, ema), *callbacks]
     if early_stopping is not None:
         check_count("early_stopping", early_stopping)
         if validation is None:
             raise ValueError("early_stopping needs validation data: pass validation=(x, y) or a fraction such as 0.1.")
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=early_stopping, restore_best_weights=True))
-    return model.fit(
+    run, own_policy = functools.partial(fit_batches, model), augment == "auto" and mix == "auto"
+    if isinstance(sizes, str) and sizes == "auto":
+        sizes = training.get("sizes")
+    if sizes is not None:
+        from recipes.training.resolution import fit_sizes
+
+        if early_stopping is not None:
+            raise ValueError("early_stopping must be None with sizes: the losses of two sizes do not compare.")
+        run = functools.partial(fit_sizes, model, sizes=sizes, grow=training.get("grow") if own_policy else None)
+    return run(
         train,
         validation_data=validation,
         epochs=epochs,
@@ -118,6 +142,7 @@ def prepare(
     *,
     batch_size=None,
     augment="auto",
+    mix="auto",
     seed=0,
     sample_weight=None,
     class_weight=None,
@@ -127,13 +152,14 @@ def prepare(
 
     Args:
         model: Model to train; its `Standardize` layers are adapted if they are not.
-        data, validation, batch_size, augment, seed, sample_weight, class_weight, initial_epoch: As in `fit`.
+        data, validation, batch_size, augment, mix, seed, sample_weight, class_weight, initial_epoch: As in `fit`.
 
     Returns:
         `(train, validation)`: a `recipes.data.Batches` and `Batches` or `None`, or the datasets that came in.
     """
     from recipes.data import Batches, Data, split
     from recipes.data.augment import automatic
+    from recipes.data.mixing import automatic_mix
 
     training = get_recipe(model).get("training") or {"batch_size": 128, "augment": None, "task": None}
     if isinstance(data, Data):
@@ -141,6 +167,8 @@ def prepare(
         if data.info.class_names:
             set_recipe(model, {**get_recipe(model), "class_names": list(data.info.class_names)})
         data = data.train
+        if isinstance(data, Batches):  # of image_folder(batch_size=...), for Keras; here the recipe augments
+            batch_size, data = batch_size or data.batch_size, (data.x, data.y)
     if not isinstance(data, tuple):
         _check_dataset(model, data, validation, sample_weight)
         return data, validation
@@ -163,14 +191,42 @@ def prepare(
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
         adapt_model(model, x, y)
         recompile(model)
+    arguments = training.get("augment_arguments") if augment in ("auto", training["augment"]) else None
     if augment == "auto":
         augment = training["augment"]
     if augment is None or isinstance(augment, str):
-        augment = automatic(augment, model.input_shape[1:]) if augment else None
+        augment = automatic(augment, model.input_shape[1:], arguments) if augment else None
+    mix = training.get("mix") if isinstance(mix, str) and mix == "auto" else mix
+    if mix is not None and (class_weight is not None or sample_weight is not None):
+        raise ValueError("mix must be None with class_weight or sample_weight: a mixture has no weight of its own.")
+    if mix is not None and classes is None:
+        y = np.asarray(y, "float32")
+    if not callable(mix):
+        mix = automatic_mix(mix, classes)
     if batch_size is None:
         batch_size = default_batch_size(len(y), training["batch_size"])
     check_count("batch_size", batch_size)
-    train = Batches(x, y, batch_size, seed=seed, augment=augment, sample_weight=sample_weight, initial_epoch=initial_epoch)
+    arguments = get_recipe(model).get("arguments", {})
+    if batch_size != training["batch_size"] and arguments.get("training", "default") != "default":
+        if arguments.get("learning_rate") is None:
+            rate = training["learning_rate"] * batch_size / training["batch_size"]
+            warnings.warn(
+                f"training={arguments['training']!r} has the rate {training['learning_rate']} for batches of "
+                f"{training['batch_size']}, and these are of {batch_size}: nothing was scaled. Build the model with "
+                f"learning_rate={rate:.2g}, in proportion, or with the rate you mean.",
+                stacklevel=3,
+            )
+    train = Batches(
+        x,
+        y,
+        batch_size,
+        seed=seed,
+        augment=augment,
+        mix=mix,
+        repeats=min(training.get("repeats", 1), batch_size),
+        sample_weight=sample_weight,
+        initial_epoch=initial_epoch,
+    )
     return train, validation
 
 
@@ -186,11 +242,26 @@ def make_schedule(model, schedule):
     import recipes.callbacks
 
     if schedule == "auto":
-        name = training_settings(model)["schedule"]
-        schedule = getattr(recipes.callbacks, name)() if name else None
+        settings = training_settings(model)
+        name, arguments = settings["schedule"], settings.get("schedule_arguments") or {}
+        schedule = getattr(recipes.callbacks, name)(**arguments) if name else None
     if schedule is not None and not isinstance(schedule, keras.callbacks.Callback):
         raise ValueError(f'schedule must be "auto", a callback of recipes.callbacks or None. Received: {schedule!r}')
     return [] if schedule is None else [schedule]
+
+
+def make_average(model, ema):
+    """Return the list of the callback that averages the weights as `ema` says: none, or one."""
+    from recipes.callbacks import ExponentialMovingAverage
+
+    if isinstance(ema, str) and ema == "auto":
+        ema = get_recipe(model).get("training", {}).get("ema")
+    if ema is None or isinstance(ema, keras.callbacks.Callback):
+        return [] if ema is None else [ema]
+    try:
+        return [ExponentialMovingAverage(ema)]
+    except ValueError as error:
+        raise ValueError(f'ema must be "auto", a decay in (0, 1) or None. Received: ema={ema!r}') from error
 
 
 def _check_dataset(model, data, validation, sample_weight):

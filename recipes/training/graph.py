@@ -67,8 +67,11 @@ def sources_of(tensor):
     return operation_of(tensor)._inbound_nodes[tensor._keras_history.node_index].input_tensors
 
 
-def find_output(model, output):
-    """Return the tensor that `output` is or names: an output of the model, or what one of its layers puts out."""
+def find_output(model, output, argument="output"):
+    """Return the tensor that `output` is or names: an output of the model, or what one of its layers puts out.
+
+    `argument` is what the user calls it.
+    """
     flatten(model)  # checks
     if isinstance(output, keras.KerasTensor):
         return output
@@ -77,10 +80,12 @@ def find_output(model, output):
     if output in found:
         return found[output]
     if output not in names:
-        raise ValueError(_unknown("output", output, [*found, *names]))
+        raise ValueError(_unknown(argument, output, [*found, *names]))
     tensor = names[output].output
     if not isinstance(tensor, keras.KerasTensor):
-        raise ValueError(f"output must name one tensor, and the layer {output!r} makes several. Pass the tensor itself.")
+        raise ValueError(
+            f"{argument} must name one tensor, and the layer {output!r} makes several. Pass the tensor itself."
+        )
     return tensor
 
 
@@ -90,7 +95,7 @@ def find_head(model):
     names = {layer.name: layer for layer in model.layers}
     if "features" in names and "logits" in names:
         features = names["features"].output
-        below = _ancestors(features)
+        below = ancestors(features)
         return features, [layer for layer in model.layers if id(layer) not in below]
     if len(model.outputs) != 1:
         raise ValueError(
@@ -215,7 +220,7 @@ def layer_factors(model, layer_decay):
     ]
 
 
-def _ancestors(tensor):
+def ancestors(tensor):
     """Return the ids of all layers that `tensor` comes from."""
     found, waiting = set(), [tensor]
     while waiting:

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from recipes.data.splitting import LazyRows
 from recipes.training.checks import check_arrays
 from recipes.training.recipe import get_recipe
 
@@ -59,7 +60,16 @@ def predict(model, x, *, batch_size=256, verbose=0):
     >>> recipes.predict(model, np.zeros((2, 4))).values.shape
     (2, 3)
     """
+    from recipes.data import Batches
+
+    if get_recipe(model).get("training", {}).get("task") == "contrastive":
+        raise ValueError(
+            "model puts out embeddings of pairs, not probabilities: use model.predict(x), or the towers alone, "
+            'recipes.features(model, "image_embedding").predict(images).'
+        )
     x, _ = check_arrays(model, x, None, name="predict")
+    if isinstance(x, LazyRows):
+        x, batch_size = Batches(x, None, batch_size, shuffle=False), None
     outputs = model.predict(x, batch_size=batch_size, verbose=verbose).astype("float64")
     recipe = get_recipe(model)
     task, names = recipe.get("training", {}).get("task", "classify"), recipe.get("class_names")
@@ -97,9 +107,10 @@ def evaluate(model, data, *, batch_size=256):
     """
     import sklearn.metrics as measures
 
-    from recipes.data import Data
+    from recipes.data import Batches, Data
 
     data = data.test if isinstance(data, Data) else data
+    data = (data.x, data.y) if isinstance(data, Batches) else data
     task = get_recipe(model).get("training", {}).get("task", "classify")
     classes = model.output_shape[-1] if task == "classify" else None
     x, y = check_arrays(model, *data, classes=classes)

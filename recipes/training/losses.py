@@ -71,6 +71,53 @@ class CrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable("recipes")
+class BinaryCrossEntropy(keras.losses.Loss):
+    """One yes-or-no cross-entropy a class, averaged over the classes, for classes that exclude each other.
+
+    With mixed images each of two classes may be fully there: no softmax makes them compete. Takes the targets that
+    `CrossEntropy` takes. The largest logit is the class, as ever; the softmax of the logits is no calibrated probability.
+
+    Args:
+        label_smoothing: Float in `[0, 1)`: the share of each target spread evenly over all classes.
+
+    Call arguments:
+        y_true: Class ids of shape `(batch, ...)` or `(batch, ..., 1)`, or probabilities `(batch, ..., classes)`.
+        y_pred: Logits `(batch, ..., classes)`.
+
+    Example:
+
+    >>> loss = BinaryCrossEntropy()
+    >>> round(float(loss(np.array([0, 1]), np.zeros((2, 4)))), 4)  # ln 2
+    0.6931
+
+    Reference:
+        [Wightman et al., 2021](https://arxiv.org/abs/2110.00476), section 2.3.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="binary_cross_entropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1). Received: label_smoothing={label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        classes = y_pred.shape[-1]
+
+        def of_soft(y_true):
+            y_true = (1 - self.label_smoothing) * ops.cast(y_true, y_pred.dtype) + self.label_smoothing / classes
+            return ops.mean(ops.softplus(y_pred) - y_true * y_pred, axis=-1)
+
+        def of_ids(y_true):
+            ids = ops.cast(ops.reshape(y_true, ops.shape(y_pred)[:-1]), "int32")
+            return of_soft(ops.one_hot(ids, classes, dtype=y_pred.dtype))
+
+        return _by_kind(y_true, y_pred, of_ids, of_soft)
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable("recipes")
 class MeanSquaredError(keras.losses.Loss):
     """Mean squared error in units of `scale`, so that the loss of a target is near 1 at the start whatever its unit.
 

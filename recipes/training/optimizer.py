@@ -1,7 +1,7 @@
-"""AdamW and SGD as every recipe uses them: the decay rule, layer-wise rates and a momentum that can be scheduled.
+"""AdamW, SGD, LAMB and RMSProp as recipes use them: the decay rule, layer-wise rates, a momentum that can be scheduled.
 
 Keras' own optimizers lose `exclude_from_weight_decay` when a model is reloaded, have no learning-rate factor per layer
-and keep the momentum as a Python constant. These two own all three, in `get_config` and in `variables`.
+and keep the momentum as a Python constant. These own all three, in `get_config` and in `variables`.
 """
 
 import re
@@ -27,7 +27,7 @@ def _is_expression(pattern):
 
 
 class _RecipeOptimizer:
-    """What the two optimizers share. `lr_multipliers` are `(regular expression, factor)`; the first match wins."""
+    """What the optimizers share. `lr_multipliers` are `(regular expression, factor)`; the first match wins."""
 
     def __init__(self, *, learning_rate, weight_decay, lr_multipliers=(), **kwargs):
         if isinstance(learning_rate, (int, float)):
@@ -59,6 +59,7 @@ class _RecipeOptimizer:
         self._factors = tuple(
             next((factor for pattern, factor in self.lr_multipliers if re.search(pattern, v.path)), 1.0) for v in variables
         )
+        self._decaying = tuple(decays(v) for v in variables)  # TensorFlow's variable in `update_step` has no path
 
     def _by_factor(self, variables):
         groups = {}
@@ -206,3 +207,145 @@ class SGD(_RecipeOptimizer, keras.optimizers.SGD):
         velocity = self.momentums[self._get_variable_index(variable)]
         self.assign(velocity, velocity * momentum - step)
         self.assign_add(variable, velocity * momentum - step if self.nesterov else velocity)
+
+
+@keras.saving.register_keras_serializable("recipes")
+class LAMB(_RecipeOptimizer, keras.optimizers.Lamb):
+    """Adam whose step in each matrix is as long as `learning_rate` times the matrix itself: for large batches.
+
+    Unlike in `keras.optimizers.Lamb` the decay belongs to the step that is scaled, as in the paper, and what is spared
+    from decay (vectors, positions, class tokens) takes plain steps of Adam, as in the authors' BERT and in timm: scaled,
+    a bias that starts at zero would hardly leave it.
+
+    Args:
+        learning_rate: Float >= 0, or a `keras.optimizers.schedules.LearningRateSchedule`.
+        weight_decay: Float >= 0: the share of the weight that is added to Adam's step before it is scaled.
+        beta_1: Float in `[0, 1)`. Kept in `momentum_variable`, so that `OneCycle` can move it during `fit`.
+        beta_2: Float in `[0, 1)`.
+        epsilon: Float > 0.
+        lr_multipliers: Sequence of `(regular expression, factor)`, as in `AdamW`.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`.
+
+    Example:
+
+    >>> optimizer = LAMB(5e-3, weight_decay=0.02)
+
+    Reference:
+        [You et al., 2020](https://arxiv.org/abs/1904.00962), algorithm 2.
+    """
+
+    def __init__(
+        self,
+        learning_rate=5e-3,
+        weight_decay=0.02,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        lr_multipliers=(),
+        name="lamb",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            lr_multipliers=lr_multipliers,
+            name=name,
+            **kwargs,
+        )
+        self._own_momentum(beta_1)
+        self.beta_1 = self.momentum_variable
+
+    def update_step(self, gradient, variable, learning_rate):
+        dtype, index = variable.dtype, self._get_variable_index(variable)
+        rate = ops.cast(self._rate_of(variable, learning_rate), dtype)
+        gradient, t = ops.cast(gradient, dtype), ops.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = ops.cast(self.beta_1, dtype), ops.cast(self.beta_2, dtype)
+        m, v = self._momentums[index], self._velocities[index]
+        self.assign_add(m, (gradient - m) * (1 - beta_1))
+        self.assign_add(v, (ops.square(gradient) - v) * (1 - beta_2))
+        step = m / (1 - ops.power(beta_1, t)) / (ops.sqrt(v / (1 - ops.power(beta_2, t))) + self.epsilon)
+        if self._decaying[index]:
+            if self.weight_decay:
+                step = step + self.weight_decay * variable
+            weight, length = ops.sqrt(ops.sum(ops.square(variable))), ops.sqrt(ops.sum(ops.square(step)))
+            known = ops.logical_and(weight > 0, length > 0)
+            step = step * ops.where(known, weight / ops.where(known, length, ops.ones_like(length)), 1.0)
+        self.assign_sub(variable, rate * step)
+
+    def _apply_weight_decay(self, variables):
+        return  # it is part of the step
+
+    def get_config(self):
+        return {**super().get_config(), "beta_1": self._initial_momentum}
+
+
+@keras.saving.register_keras_serializable("recipes")
+class RMSProp(_RecipeOptimizer, keras.optimizers.RMSprop):
+    """RMSProp with momentum as EfficientNet is trained: epsilon within the root, and an L2 penalty.
+
+    `weight_decay` is added to the gradient, as the penalty of the papers' loss is, so 1e-5 here does what it did there;
+    the other optimizers subtract the decay beside the step.
+
+    Args:
+        learning_rate: Float >= 0, or a `keras.optimizers.schedules.LearningRateSchedule`.
+        weight_decay: Float >= 0 or `None`: `weight_decay * weight` is added to the gradient. Spares what `AdamW` spares.
+        momentum: Float in `[0, 1)`. Kept in `momentum_variable`, so that `OneCycle` can move it during `fit`.
+        rho: Float in `[0, 1)`: how slowly the average of the squared gradients moves.
+        epsilon: Float > 0.
+        lr_multipliers: Sequence of `(regular expression, factor)`, as in `AdamW`.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`.
+
+    Example:
+
+    >>> optimizer = RMSProp(0.016, weight_decay=1e-5)
+
+    Reference:
+        [Tan & Le, 2019](https://arxiv.org/abs/1905.11946), section 5.2; epsilon as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.016,
+        weight_decay=1e-5,
+        momentum=0.9,
+        rho=0.9,
+        epsilon=1e-3,
+        lr_multipliers=(),
+        name="rmsprop",
+        **kwargs,
+    ):
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            rho=rho,
+            epsilon=epsilon,
+            centered=False,
+            lr_multipliers=lr_multipliers,
+            name=name,
+            **kwargs,
+        )
+        self._own_momentum(momentum)
+
+    def update_step(self, gradient, variable, learning_rate):
+        dtype, index = variable.dtype, self._get_variable_index(variable)
+        rate, gradient = ops.cast(self._rate_of(variable, learning_rate), dtype), ops.cast(gradient, dtype)
+        if self.weight_decay and self._decaying[self._get_variable_index(variable)]:
+            gradient = gradient + self.weight_decay * variable
+        velocity = self._velocities[index]
+        self.assign(velocity, self.rho * velocity + (1 - self.rho) * ops.square(gradient))
+        step = rate * gradient / ops.sqrt(velocity + self.epsilon)
+        if self._initial_momentum:
+            momentum = self._momentums[index]
+            self.assign(momentum, ops.cast(self.momentum_variable, dtype) * momentum + step)
+            step = momentum
+        self.assign_sub(variable, step)
+
+    def _apply_weight_decay(self, variables):
+        return  # it is part of the gradient
+
+    def get_config(self):
+        return {k: v for k, v in super().get_config().items() if k != "centered"}

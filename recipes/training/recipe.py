@@ -8,10 +8,13 @@ import keras
 
 import recipes
 from recipes.layers import Standardize
-from recipes.training.losses import Accuracy, CrossEntropy, MeanSquaredError, NotAdapted
-from recipes.training.optimizer import SGD, AdamW
+from recipes.training.contrastive import ContrastiveAccuracy, ContrastiveLoss
+from recipes.training.losses import Accuracy, BinaryCrossEntropy, CrossEntropy, MeanSquaredError, NotAdapted
+from recipes.training.optimizer import LAMB, SGD, AdamW, RMSProp
 
 TASKS = ("classify", "multilabel", "regress")
+OPTIMIZERS = {"adamw": AdamW, "lamb": LAMB, "rmsprop": RMSProp, "sgd": SGD}
+LOSSES = {"softmax": CrossEntropy, "binary": BinaryCrossEntropy}
 
 
 def builder(function):
@@ -55,27 +58,44 @@ def compile_model(
     beta_2=0.999,
     label_smoothing=0.0,
     global_clipnorm=None,
+    loss="softmax",
     schedule="WarmupCosine",
+    schedule_arguments=None,
     epochs=30,
     batch_size=128,
     augment=None,
+    augment_arguments=None,
+    mix=None,
+    repeats=1,
+    ema=None,
+    sizes=None,
+    grow=None,
 ):
     """Compile `model` for `task` and record the settings, so that `recompile` and `recipes.fit` know them.
 
     Args:
         model: Model that puts out float32 logits, or predictions in original units for `"regress"`.
-        task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label) or `"regress"`.
-        optimizer: `"adamw"` or `"sgd"` (Nesterov).
-        learning_rate: Float >= 0: the peak of the schedule.
-        weight_decay: Float >= 0, decoupled; spares vectors.
-        momentum: Float in `[0, 1)`: the momentum of `"sgd"`, `beta_1` of `"adamw"`.
-        beta_2: Float in `[0, 1)`, for `"adamw"`.
+        task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label), `"regress"` or `"contrastive"`.
+        optimizer: `"adamw"`, `"lamb"`, `"rmsprop"` or `"sgd"` (Nesterov).
+        learning_rate: Float >= 0: the peak of the schedule, meant for `batch_size`; nothing scales it for another.
+        weight_decay: Float >= 0, as the optimizer means it; spares vectors.
+        momentum: Float in `[0, 1)`: the momentum of `"sgd"` and `"rmsprop"`, `beta_1` of the others.
+        beta_2: Float in `[0, 1)`, for `"adamw"` and `"lamb"`.
         label_smoothing: Float in `[0, 1)`, for the two classification tasks.
         global_clipnorm: Largest norm of all gradients together, or `None`.
+        loss: Of `"classify"`: `"softmax"`, or `"binary"` for one yes-or-no cross-entropy a class.
         schedule: Name of a callback of `recipes.callbacks` for `recipes.fit`, or `None`.
+        schedule_arguments: Dict of its arguments, or `None`.
         epochs: Number of epochs `recipes.fit` and `recipes.tune` train for when not told.
         batch_size: Examples a step when `recipes.fit` is not told.
         augment: Name of a policy of `recipes.data.augment` for `recipes.fit`, or `None`.
+        augment_arguments: Dict of its arguments, or `None`.
+        mix: Dict that `recipes.data.mixing.automatic_mix` takes, or `None`.
+        repeats: Augmented copies of each example in a batch.
+        ema: Decay of an average of the weights that `recipes.fit` keeps, in (0, 1), or `None`.
+        sizes: Sizes of the images from stage to stage, as `recipes.fit` takes them, or `None`.
+        grow: Dict from `"magnitude"`, `"mixup"`, `"cutmix"` or `"dropout"` to its value in the first and in the last of
+            these stages, or `None`.
 
     Returns:
         `model`, compiled.
@@ -83,9 +103,10 @@ def compile_model(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    settings = {k: v for k, v in locals().items() if k != "model"}
-    check_choice("task", task, TASKS)
-    check_choice("optimizer", optimizer, ("adamw", "sgd"))
+    settings = {k: _plain(v) for k, v in locals().items() if k != "model"}
+    check_choice("task", task, (*TASKS, "contrastive"))
+    check_choice("optimizer", optimizer, OPTIMIZERS)
+    check_choice("loss", loss, LOSSES)
     check_fraction("label_smoothing", label_smoothing)
     set_recipe(model, {**get_recipe(model), "training": settings})
     return recompile(model)
@@ -117,9 +138,10 @@ def refresh_loss(model):
 def make_optimizer(settings, **extra):
     """Return the optimizer that `settings` describe."""
     common = {k: settings[k] for k in ("learning_rate", "weight_decay", "global_clipnorm")}
-    if settings["optimizer"] == "sgd":
-        return SGD(**common, momentum=settings["momentum"], **extra)
-    return AdamW(**common, beta_1=settings["momentum"], beta_2=settings["beta_2"], **extra)
+    optimizer = OPTIMIZERS[settings["optimizer"]]
+    if settings["optimizer"] in ("sgd", "rmsprop"):
+        return optimizer(**common, momentum=settings["momentum"], **extra)
+    return optimizer(**common, beta_1=settings["momentum"], beta_2=settings["beta_2"], **extra)
 
 
 def make_loss(model, settings):
@@ -128,9 +150,11 @@ def make_loss(model, settings):
     if not all(layer.adapted for layer in scalers):
         return NotAdapted()
     if settings["task"] == "classify":
-        return CrossEntropy(label_smoothing=settings["label_smoothing"])
+        return LOSSES[settings.get("loss", "softmax")](label_smoothing=settings["label_smoothing"])
     if settings["task"] == "multilabel":
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
+    if settings["task"] == "contrastive":
+        return ContrastiveLoss()
     target = [layer for layer in scalers if layer.invert]
     return MeanSquaredError(keras.ops.convert_to_numpy(target[0].std).tolist() if target else (1.0,))
 
@@ -141,6 +165,8 @@ def make_metrics(settings):
         return [Accuracy()]
     if settings["task"] == "multilabel":
         return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
+    if settings["task"] == "contrastive":
+        return [ContrastiveAccuracy()]
     return [keras.metrics.MeanAbsoluteError(name="mae")]
 
 
@@ -182,12 +208,46 @@ def list_variants(family):
 
     Example:
 
-    >>> list_variants("resnet")[:2]
-    ['18', '34']
+    >>> list_variants("alexnet")
+    ['small', 'torchvision', '2012']
     """
-    families = [name for name in recipes._PUBLIC if f"{name}_space" in recipes._PUBLIC]
-    check_choice("family", family, families)
-    return list(importlib.import_module(recipes._PUBLIC[family]).VARIANTS)
+    return list(_module_of(family).VARIANTS)
+
+
+def list_training(family):
+    """Return the names of the training recipes of a builder.
+
+    Args:
+        family: Name of a builder, such as `"resnet"`.
+
+    Returns:
+        List of strings that the builder's `training=` takes; empty if it has one way of training only.
+
+    Raises:
+        ValueError: If no builder has that name.
+
+    Example:
+
+    >>> list_training("resnet")
+    ['default', 'rsb_a1', 'rsb_a2', 'rsb_a3']
+    """
+    return list(getattr(_module_of(family), "TRAINING", ()))
+
+
+def training_row(table, training, **given):
+    """Return the row `training` of `table`, keyword arguments of `compile_model`, with what the caller gave on top.
+
+    Args:
+        table: The builder's `TRAINING`.
+        training: Name of a row.
+        **given: Settings that replace the row's, unless they are `None`. The builder takes out, with `pop`, what is an
+            argument of its own and none of `compile_model`, such as `drop_path`.
+
+    Returns:
+        New dict.
+    """
+    check_choice("training", training, table)
+    return {**table[training], **{name: value for name, value in given.items() if value is not None}}
 
 
 def check_choice(name, value, allowed):
@@ -230,5 +290,13 @@ def check_images(input_shape, minimum=1):
         raise ValueError(f"input_shape must be at least {minimum} pixels a side. Received: input_shape={input_shape}")
 
 
+def _module_of(family):
+    families = [name for name in recipes._PUBLIC if f"{name}_space" in recipes._PUBLIC]
+    check_choice("family", family, families)
+    return importlib.import_module(recipes._PUBLIC[family])
+
+
 def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (tuple, list)) else value

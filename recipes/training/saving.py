@@ -8,6 +8,7 @@ import tempfile
 import keras
 
 import recipes
+import recipes.blocks  # registers quick_gelu, for .keras files
 from recipes.training.recipe import get_recipe, recompile, refresh_loss, set_recipe
 
 _RECIPE, _WEIGHTS = "recipe.json", "model.weights.h5"

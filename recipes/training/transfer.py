@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from recipes.callbacks import WarmupCosine
+from recipes.data.pipeline import fit_batches
 from recipes.training.checks import check_arrays
 from recipes.training.fit import default_batch_size, prepare
 from recipes.training.graph import (
@@ -281,9 +282,8 @@ def fine_tune(
             continue
         # fastai halves the rate for the second phase; here it was worth 1 % (EfficientNet-Lite0, 100 images, 3 seeds)
         _begin_phase(model, what, learning_rate if what is None else learning_rate / 2, layer_decay)
-        if hasattr(train, "initial_epoch"):
-            train.initial_epoch = train.epoch = first  # the order of an epoch depends on its number
-        part = model.fit(
+        part = fit_batches(
+            model,
             train,
             validation_data=validation,
             epochs=epochs,

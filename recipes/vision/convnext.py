@@ -12,6 +12,7 @@ from recipes.training.recipe import (
     check_images,
     compile_model,
     head,
+    training_row,
 )
 from recipes.vision.pixels import IMAGENET, check_pretrained_channels, standard_pixels
 from recipes.weights.convnext_names import load_weights
@@ -29,6 +30,32 @@ VARIANTS = {
     "large": {"depths": (3, 3, 27, 3), "widths": (192, 384, 768, 1536), "drop_path": 0.5},
 }
 
+# convnext: Liu et al., 2022, table 5 and the code's TRAINING.md; the rate is for this batch size, scale it in proportion
+TRAINING = {
+    "default": {
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "schedule": "WarmupCosine",
+        "epochs": 30,
+        "augment": "shift",
+    },
+    "convnext": {
+        "learning_rate": 4e-3,
+        "batch_size": 4096,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "schedule": "WarmupCosine",
+        "schedule_arguments": {"warmup": 20 / 300, "floor": 2.5e-4},
+        "epochs": 300,
+        "augment": "photo",
+        "augment_arguments": {"magnitude": 9, "erase": 0.25},
+        "mix": {"mixup": 0.8, "cutmix": 1.0},
+        "ema": 0.9999,
+    },
+}
+
 
 @builder
 def convnext(
@@ -44,9 +71,10 @@ def convnext(
     drop_path=None,
     dropout=0.0,
     task="classify",
-    label_smoothing=0.1,
-    learning_rate=1e-3,
-    weight_decay=0.05,
+    training="default",
+    label_smoothing=None,
+    learning_rate=None,
+    weight_decay=None,
     name="convnext",
 ):
     """Build a ConvNeXt.
@@ -66,12 +94,14 @@ def convnext(
         widths: Channels of each stage; `None` as the variant says.
         layer_scale: What the learned factors of the residual branches start with; 0 for none.
         drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top;
-            `None` as the variant says.
+            `None` as `training` says, or the variant.
         dropout: Fraction of the features dropped before the head, in `[0, 1)`.
         task: `"classify"`, `"multilabel"` or `"regress"`.
-        label_smoothing: Share of the target spread over all classes, in `[0, 1)`.
-        learning_rate: Peak learning rate of AdamW. The paper's is 4e-3 at batches of 4096.
-        weight_decay: Decoupled weight decay; spares biases, norms and the factors of the branches.
+        training: Row of `TRAINING`, how `recipes.fit` trains: `recipes.list_training("convnext")`.
+        label_smoothing: Share of the target spread over all classes, in `[0, 1)`; `None` as `training` says.
+        learning_rate: Peak learning rate, for the batch size of `training`; `None` as `training` says.
+        weight_decay: Decoupled weight decay; spares biases, norms and the factors of the branches; `None` as `training`
+            says.
         name: Name of the model.
 
     Returns:
@@ -110,7 +140,15 @@ def convnext(
             f"patch_size must leave a pixel after {len(depths)} stages. Received: patch_size={patch_size}, "
             f"input_shape={input_shape}. Pass a smaller patch_size, or fewer depths and widths."
         )
-    drop_path = row["drop_path"] if drop_path is None else drop_path
+    settings = training_row(
+        TRAINING,
+        training,
+        drop_path=drop_path,
+        label_smoothing=label_smoothing,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
+    drop_path = settings.pop("drop_path", row["drop_path"])
     check_fraction("drop_path", drop_path)
     check_fraction("dropout", dropout)
     if layer_scale < 0:
@@ -134,17 +172,7 @@ def convnext(
     model = keras.Model(inputs, head(x, num_classes, task), name=name)
     if weights is not None:
         load_weights(model, weights)
-    return compile_model(
-        model,
-        task,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        schedule="WarmupCosine",
-        epochs=30,
-        batch_size=128,
-        augment="shift",
-    )
+    return compile_model(model, task, **settings)
 
 
 def convnext_block(x, layer_scale, drop_path, name):

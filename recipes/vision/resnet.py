@@ -11,6 +11,7 @@ from recipes.training.recipe import (
     check_images,
     compile_model,
     head,
+    training_row,
 )
 from recipes.vision.pixels import IMAGENET, check_pretrained_channels, standard_pixels
 from recipes.weights.resnet_names import load_weights
@@ -23,6 +24,8 @@ CIFAR = {"block": "basic", "widths": (16, 32, 64)}
 # He et al., 2016, https://arxiv.org/abs/1512.03385: table 1 (18-152) and section 4.2 (CIFAR depths, 6n + 2 layers);
 # D: He et al., 2019, https://arxiv.org/abs/1812.01187, figure 2; Wide ResNet: https://arxiv.org/abs/1605.07146, table 1
 VARIANTS = {
+    # ours: narrow where images are large and wide where they are small, so a step costs half of cifar20's on a CPU
+    "compact": {"block": "basic", "depths": (1, 1, 1, 1), "widths": (32, 64, 128, 256), "small_stem": "pool"},
     "18": {"block": "basic", "depths": (2, 2, 2, 2), **PHOTO},
     "34": {"block": "basic", "depths": (3, 4, 6, 3), **PHOTO},
     "50": {"block": "bottleneck", "depths": (3, 4, 6, 3), **PHOTO},
@@ -40,13 +43,69 @@ VARIANTS = {
     "wide28x10": {"block": "preactivated", "depths": (4, 4, 4), "widths": (160, 320, 640), "stem_width": 16},
 }
 
+# Wightman et al., 2021, https://arxiv.org/abs/2110.00476, table 2; the clipping is that of timm's LAMB. A2 reaches 79.8 %,
+# A1 80.4 %, A3 78.1 % on ImageNet with "50" at 224 pixels, A3 trained at 160. Rates are for these batch sizes: scale them
+# in proportion for another.
+RSB = {
+    "optimizer": "lamb",
+    "learning_rate": 5e-3,
+    "batch_size": 2048,
+    "weight_decay": 0.02,
+    "global_clipnorm": 1.0,
+    "loss": "binary",
+    "label_smoothing": 0.0,
+    "schedule": "WarmupCosine",
+    "augment": "photo",
+}
+TRAINING = {
+    "default": {
+        "learning_rate": 2e-3,
+        "batch_size": 128,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "drop_path": 0.0,
+        "schedule": "WarmupCosine",
+        "epochs": 30,
+        "augment": "shift",
+    },
+    "rsb_a1": {
+        **RSB,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.1,
+        "drop_path": 0.05,
+        "schedule_arguments": {"warmup": 5 / 600, "floor": 2e-4},
+        "epochs": 600,
+        "augment_arguments": {"magnitude": 7},
+        "mix": {"mixup": 0.2, "cutmix": 1.0},
+        "repeats": 3,
+    },
+    "rsb_a2": {
+        **RSB,
+        "drop_path": 0.05,
+        "schedule_arguments": {"warmup": 5 / 300, "floor": 2e-4},
+        "epochs": 300,
+        "augment_arguments": {"magnitude": 7},
+        "mix": {"mixup": 0.1, "cutmix": 1.0},
+        "repeats": 3,
+    },
+    "rsb_a3": {
+        **RSB,
+        "learning_rate": 8e-3,
+        "drop_path": 0.0,
+        "schedule_arguments": {"warmup": 5 / 100, "floor": 1.25e-4},
+        "epochs": 100,
+        "augment_arguments": {"magnitude": 6},
+        "mix": {"mixup": 0.1, "cutmix": 1.0},
+    },
+}
+
 
 @builder
 def resnet(
     input_shape,
     num_classes,
     *,
-    variant="cifar20",
+    variant="compact",
     weights=None,
     stem=None,
     block=None,
@@ -54,12 +113,13 @@ def resnet(
     widths=None,
     shortcut=None,
     squeeze_excite=False,
-    drop_path=0.0,
+    drop_path=None,
     dropout=0.0,
     task="classify",
-    label_smoothing=0.1,
-    learning_rate=2e-3,
-    weight_decay=0.05,
+    training="default",
+    label_smoothing=None,
+    learning_rate=None,
+    weight_decay=None,
     name="resnet",
 ):
     """Build a residual network for images.
@@ -71,13 +131,15 @@ def resnet(
     Args:
         input_shape: `(height, width, channels)`, at least 8 pixels a side.
         num_classes: Number of classes, of labels, or of targets, as `task` says.
-        variant: Row of `VARIANTS`: `"18"`, `"34"`, `"50"`, `"101"`, `"152"`, `"50d"`, `"50v1"`, `"101v1"`, `"152v1"`,
-            `"cifar20"` ... `"cifar110"`, `"wide28x10"`.
-        weights: Path of a state dict of torchvision, timm or transformers (`"50"`, `"50d"` ...), or `None` for random
-            weights. If the file's head has another number of classes, ours stays random and a warning says so.
+        variant: Row of `VARIANTS`: `"compact"`, `"18"`, `"34"`, `"50"`, `"101"`, `"152"`, `"50d"`, `"50v1"`, `"101v1"`,
+            `"152v1"`, `"cifar20"` ... `"cifar110"`, `"wide28x10"`.
+        weights: Path of a state dict of torchvision, timm or transformers (`"50"`, `"50d"` ...), of an `.h5` or
+            `.weights.h5` of keras.applications (`"50v1"` ...), `"owner/name@revision"` of the Hugging Face hub, or `None`
+            for random weights. If the file's head has another number of classes, ours stays random and a warning says so.
         stem: `"imagenet"` (7x7 convolution of stride 2 and max-pooling, a quarter of the size), `"deep"` (three 3x3
-            instead of the 7x7), `"cifar"` (3x3 of stride 1) or `None`: `"cifar"` up to 64 pixels unless weights are
-            given, above as the variant says.
+            instead of the 7x7), `"cifar"` (3x3 of stride 1), `"pool"` (the same, then max-pooling, half of the size) or
+            `None`: up to 64 pixels, unless weights are given, `"cifar"`, for `"compact"` from 16 pixels on `"pool"`;
+            else as the variant says.
         block: `"basic"`, `"bottleneck"`, or `"preactivated"`, `"preactivated_bottleneck"`, in which BatchNorm and ReLU
             come before each convolution; `None` as the variant says.
         depths: Blocks of each stage; `None` as the variant says.
@@ -85,12 +147,14 @@ def resnet(
         shortcut: Where the size shrinks, `"convolution"` (1x1 of stride 2, which looks at a quarter of the pixels) or
             `"pool"` (2x2 averages, then 1x1: no aliasing); `None` as the variant says.
         squeeze_excite: Whether each branch ends in channel weights, a 16th as wide inside.
-        drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top.
+        drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top;
+            `None` as `training` says.
         dropout: Fraction of the features dropped before the head, in `[0, 1)`.
         task: `"classify"`, `"multilabel"` or `"regress"`.
-        label_smoothing: Share of the target spread over all classes, in `[0, 1)`.
-        learning_rate: Peak learning rate of AdamW.
-        weight_decay: Decoupled weight decay; spares biases and BatchNorm.
+        training: Row of `TRAINING`, how `recipes.fit` trains: `recipes.list_training("resnet")`.
+        label_smoothing: Share of the target spread over all classes, in `[0, 1)`; `None` as `training` says.
+        learning_rate: Peak learning rate, for the batch size of `training`; `None` as `training` says.
+        weight_decay: Decoupled weight decay; spares biases and BatchNorm; `None` as `training` says.
         name: Name of the model.
 
     Returns:
@@ -103,7 +167,7 @@ def resnet(
 
     >>> model = resnet((28, 28, 1), 10)
     >>> model.count_params()
-    273754
+    1231274
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1, section 4.2; pre-activation as
@@ -115,11 +179,13 @@ def resnet(
     check_classes(num_classes, task)
     check_choice("variant", variant, VARIANTS)
     row = VARIANTS[variant]
-    check_choice("stem", stem, (None, "cifar", "imagenet", "deep"))
+    check_choice("stem", stem, (None, "cifar", "pool", "imagenet", "deep"))
     check_pretrained_channels(input_shape, weights)
     if stem is None:  # the recipe must remember which: nobody passes weights when a saved model is built again
-        small = max(input_shape[:2]) <= 64 and weights is None
-        return resnet(**{**arguments, "stem": "cifar" if small else row.get("stem", "imagenet")})
+        stem = row.get("stem", "imagenet")
+        if max(input_shape[:2]) <= 64 and weights is None:
+            stem = row.get("small_stem", "cifar") if min(input_shape[:2]) >= 16 else "cifar"
+        return resnet(**{**arguments, "stem": stem})
     block, shortcut = block or row["block"], shortcut or row.get("shortcut", "convolution")
     check_choice("block", block, ("basic", "bottleneck", "preactivated", "preactivated_bottleneck"))
     check_choice("shortcut", shortcut, ("convolution", "pool"))
@@ -128,6 +194,15 @@ def resnet(
         raise ValueError(f"depths and widths must have one number a stage. Received: depths={depths}, widths={widths}")
     if min(depths) < 1 or min(widths) < 1:
         raise ValueError(f"depths and widths must be at least 1. Received: depths={depths}, widths={widths}")
+    settings = training_row(
+        TRAINING,
+        training,
+        drop_path=drop_path,
+        label_smoothing=label_smoothing,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
+    drop_path = settings.pop("drop_path")
     check_fraction("drop_path", drop_path)
     check_fraction("dropout", dropout)
     preactivated, v1 = block.startswith("preactivated"), row.get("v1", False)
@@ -154,17 +229,7 @@ def resnet(
     model = keras.Model(inputs, head(x, num_classes, task), name=name)
     if weights is not None:
         load_weights(model, weights)
-    return compile_model(
-        model,
-        task,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        schedule="WarmupCosine",
-        epochs=30,
-        batch_size=128,
-        augment="shift",
-    )
+    return compile_model(model, task, **settings)
 
 
 def stem_layers(x, stem, width, preactivated, v1):
@@ -178,6 +243,8 @@ def stem_layers(x, stem, width, preactivated, v1):
     x = relu(conv_norm(x, width, size, stride, v1, name="stem"), name="stem_relu")
     if stem == "cifar":
         return x
+    if stem == "pool":
+        return keras.layers.MaxPooling2D(2, name="stem_pool")(x)  # (batch, height / 2, width / 2, width)
     x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # 0 is the least value after a ReLU
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)  # (batch, height / 4, width / 4, width)
 

@@ -15,6 +15,7 @@ from recipes.training.recipe import (
     check_images,
     compile_model,
     head,
+    training_row,
 )
 from recipes.vision.pixels import IMAGENET, check_pretrained_channels, standard_pixels
 from recipes.weights.vit_names import load_weights, read_epsilon
@@ -37,8 +38,8 @@ VARIANTS = {
     "compact": {
         "stem": "convolutions",
         "patch_size": None,
-        "width": 128,
-        "depth": 6,
+        "width": 96,
+        "depth": 4,
         "head_width": 32,
         "mlp_ratio": 2,
         "stddev": None,
@@ -54,6 +55,70 @@ VARIANTS = {
     "deit_tiny": {"width": 192, "depth": 12, "drop_path": 0.1, **PHOTO, **IMAGENET},
     "deit_small": {"width": 384, "depth": 12, "drop_path": 0.1, **PHOTO, **IMAGENET},
     "deit_base": {"width": 768, "depth": 12, "drop_path": 0.1, **PHOTO, **IMAGENET},
+}
+
+# Rates are for these batch sizes: scale them in proportion for another.
+# deit: Touvron et al., 2021, https://arxiv.org/abs/2012.12877, table 9 and the code's main.py: 5e-4 at 512, batches of 1024.
+# deit3: Touvron et al., 2022, https://arxiv.org/abs/2204.07118, table 1 and the code's README_revenge.md, ViT-S (81.4 % on
+# ImageNet); base takes learning_rate=3e-3, drop_path=0.2, large 3e-3 and .45. Its layer scale is not in our network.
+# small_data: Lee et al., 2021, https://arxiv.org/abs/2112.13492, section 4.1 and the code's main.py, for CIFAR and Tiny
+# ImageNet; RandAugment stands for its AutoAugment.
+TRAINING = {
+    "default": {
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "weight_decay": 0.05,
+        "global_clipnorm": 1.0,
+        "label_smoothing": 0.1,
+        "schedule": "WarmupCosine",
+        "epochs": 30,
+        "augment": "shift",
+    },
+    "deit": {
+        "learning_rate": 1e-3,
+        "batch_size": 1024,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "drop_path": 0.1,
+        "schedule": "WarmupCosine",
+        "schedule_arguments": {"warmup": 5 / 300, "floor": 0.01},
+        "epochs": 300,
+        "augment": "photo",
+        "augment_arguments": {"magnitude": 9, "erase": 0.25},
+        "mix": {"mixup": 0.8, "cutmix": 1.0},
+        "repeats": 3,
+    },
+    "deit3": {
+        "optimizer": "lamb",
+        "learning_rate": 4e-3,
+        "batch_size": 2048,
+        "weight_decay": 0.05,
+        "global_clipnorm": 1.0,
+        "loss": "binary",
+        "label_smoothing": 0.0,
+        "drop_path": 0.05,
+        "schedule": "WarmupCosine",
+        "schedule_arguments": {"warmup": 5 / 800},
+        "epochs": 800,
+        "augment": "three",
+        "augment_arguments": {"jitter": 0.3},
+        "mix": {"mixup": 0.8, "cutmix": 1.0},
+        "repeats": 3,
+    },
+    "small_data": {
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "weight_decay": 0.05,
+        "label_smoothing": 0.1,
+        "drop_path": 0.1,
+        "schedule": "WarmupCosine",
+        "schedule_arguments": {"warmup": 10 / 100},
+        "epochs": 100,
+        "augment": "flip_shift_rand",
+        "augment_arguments": {"erase": 0.25},
+        "mix": {"mixup": 1.0, "cutmix": 1.0, "probability": 0.5},
+        "repeats": 3,
+    },
 }
 
 
@@ -73,9 +138,10 @@ def vit(
     dropout=0.0,
     epsilon=None,
     task="classify",
-    label_smoothing=0.1,
-    learning_rate=1e-3,
-    weight_decay=0.05,
+    training="default",
+    label_smoothing=None,
+    learning_rate=None,
+    weight_decay=None,
     name="vit",
 ):
     """Build a vision transformer: the image as a sequence of patches.
@@ -100,13 +166,14 @@ def vit(
             `None` as the variant says.
         positions: `"learned"`, or `"sincos"` for fixed waves over rows and columns.
         drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top;
-            `None` as the variant says.
+            `None` as `training` says, or the variant.
         dropout: Fraction of the features dropped before the head, in `[0, 1)`.
         epsilon: Of the layer normalisations. `None`: 1e-6, or what the `config.json` beside the weights says.
         task: `"classify"`, `"multilabel"` or `"regress"`.
-        label_smoothing: Share of the target spread over all classes, in `[0, 1)`.
-        learning_rate: Peak learning rate of AdamW. DeiT's is 5e-4 at batches of 512, for photographs from scratch.
-        weight_decay: Decoupled weight decay; spares biases, norms, positions and the class token.
+        training: Row of `TRAINING`, how `recipes.fit` trains: `recipes.list_training("vit")`.
+        label_smoothing: Share of the target spread over all classes, in `[0, 1)`; `None` as `training` says.
+        learning_rate: Peak learning rate, for the batch size of `training`; `None` as `training` says.
+        weight_decay: Decoupled weight decay; spares biases, norms, positions and the class token; `None` as `training` says.
         name: Name of the model.
 
     Returns:
@@ -119,7 +186,7 @@ def vit(
 
     >>> model = vit((28, 28, 1), 10, depth=2)
     >>> model.get_layer("features").output.shape
-    (None, 128)
+    (None, 96)
 
     Reference:
         [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929), section 3.1; DeiT as
@@ -133,7 +200,15 @@ def vit(
     row = VARIANTS[variant]
     width, depth, pool = width or row["width"], depth or row["depth"], pool or row["pool"]
     patch_size = patch_size or row["patch_size"] or compact_patch(input_shape)
-    drop_path = row["drop_path"] if drop_path is None else drop_path
+    settings = training_row(
+        TRAINING,
+        training,
+        drop_path=drop_path,
+        label_smoothing=label_smoothing,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+    )
+    drop_path = settings.pop("drop_path", row["drop_path"])
     check_count("depth", depth)
     check_choice("pool", pool, ("token", "average"))
     check_choice("positions", positions, ("learned", "sincos"))
@@ -144,8 +219,11 @@ def vit(
     if epsilon is not None and not 0 < epsilon < 1:
         raise ValueError(f"epsilon must be in (0, 1). Received: epsilon={epsilon!r}")
     heads = width // row["head_width"]
-    if epsilon is None:  # the recipe must remember it: nobody passes weights when a saved model is built again
-        return vit(**{**arguments, "epsilon": 1e-6 if weights is None else read_epsilon(weights, heads)})
+    if epsilon is None or arguments["patch_size"] is None:
+        # the recipe must remember both: nobody passes weights when a saved model is built again, maybe at another size
+        if epsilon is None:
+            epsilon = 1e-6 if weights is None else read_epsilon(weights, heads)
+        return vit(**{**arguments, "patch_size": patch_size, "epsilon": epsilon})
 
     inputs = keras.Input(input_shape, name="image")
     x = standard_pixels(inputs, row["mean"], row["std"])
@@ -179,18 +257,7 @@ def vit(
     model = keras.Model(inputs, head(x, num_classes, task), name=name)
     if weights is not None:
         load_weights(model, weights, grid)
-    return compile_model(
-        model,
-        task,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        global_clipnorm=1.0,
-        schedule="WarmupCosine",
-        epochs=30,
-        batch_size=128,
-        augment="shift",
-    )
+    return compile_model(model, task, **settings)
 
 
 def patches(x, width, patch_size):

@@ -4,26 +4,27 @@ import json
 import os
 import stat
 
-from recipes.weights import safetensors_file, torch_file
+from recipes.weights import hub, keras_file, safetensors_file, torch_file
 from recipes.weights.errors import UnsafeFileError
 
-IN_FOLDER = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
+IN_FOLDER = hub.WEIGHTS  # the first that is there is read
 MAX_CONFIG = 1 << 20  # bytes of config.json; that of a ViT with 1000 named classes has 70 thousand
 
 
 def read_state_dict(path):
     """Read the tensors of a weights file. Its type is told from its first bytes, not from its name.
 
-    It may be a file of torch (`.pth`: the zip archive since torch 1.6, or the layout before) or safetensors. Nothing in
-    the file is executed, and what it can make us allocate is bounded by its size.
+    It may be a file of torch (`.pth`: the zip archive since torch 1.6, or the layout before), safetensors, or Keras
+    (`.weights.h5` and the older `.h5`). Nothing in the file is executed, and what it can make us allocate is bounded by
+    its size.
 
     Args:
-        path: The file, or a folder with `model.safetensors` or `pytorch_model.bin`. A file that holds
-            `{"state_dict": tensors, ...}` will do.
+        path: The file, or a folder with `model.safetensors` or `pytorch_model.bin`, or `"owner/name@<40 hexadecimal
+            digits>"` of the Hugging Face hub. A file that holds `{"state_dict": tensors, ...}` will do.
 
     Returns:
         Dict of name to array, in the shapes of the library that wrote it. bfloat16 comes as float32. The prefixes
-        `module.` and `_orig_mod.` of wrapped models are removed with a warning.
+        `module.` and `_orig_mod.` of wrapped models are removed with a warning. Those of Keras are `"layer/variable"`.
 
     Raises:
         UnsafeFileError: A `ValueError` that says what is wrong with the file and what to do.
@@ -39,9 +40,11 @@ def read_shapes(path):
 
 
 def find_file(path):
-    """Return the weights file that `path` means: itself, or in a folder the one that the hub puts there."""
+    """Return the weights file that `path` means: itself, in a folder the one that the hub puts there, or a download."""
     if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(f"weights must be the path of a file or folder. Received: {path!r}")
+        raise ValueError(f"weights must be the path of a file or folder, or a name of the hub. Received: {path!r}")
+    if hub.is_name(path):
+        return hub.download(path)
     for name in IN_FOLDER if os.path.isdir(path) else ():
         if os.path.exists(os.path.join(path, name)):
             return os.path.join(path, name)
@@ -51,9 +54,12 @@ def find_file(path):
 def read_config(path):
     """Return what `config.json` in the folder `path`, or beside the file `path`, says; `{}` without one.
 
+    `path` may be a name of the hub, too.
+
     Raises:
         UnsafeFileError: If it is not a JSON object of sensible size.
     """
+    path = path if os.path.isdir(path) else find_file(path)
     folder = path if os.path.isdir(path) else os.path.dirname(path)
     config = os.path.join(folder, "config.json")
     if not os.path.isfile(config):
@@ -82,6 +88,8 @@ def _reader(path):
         raise UnsafeFileError(path, None, rule, "Pass the path of the weights file itself.")
     with open(path, "rb") as file:
         start = file.read(9)
+    if start.startswith(keras_file.MAGIC):
+        return keras_file
     if start[8:] == b"{":  # behind the header's length, JSON
         return safetensors_file
     return torch_file

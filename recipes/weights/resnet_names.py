@@ -2,8 +2,9 @@
 
 import re
 
-from recipes.weights.assigning import load
-from recipes.weights.reading import read_shapes
+from recipes.weights.assigning import assign, load
+from recipes.weights.keras_file import is_keras, names_by_class
+from recipes.weights.reading import read_shapes, read_state_dict
 
 VARIABLES = {  # the same in torchvision, timm and transformers
     "kernel": "weight",
@@ -31,8 +32,12 @@ KERAS = {"stem_conv": "conv1_conv", "stem_norm": "conv1_bn", "logits": "predicti
 
 
 def load_weights(model, path):
-    """Give `model` the weights of a file of torchvision, timm or transformers."""
+    """Give `model` the weights of a file of torchvision, timm, transformers or keras.applications."""
     shapes = read_shapes(path)
+    if is_keras(shapes):
+        mapping = names_by_class(model) if "conv2d/kernel" in shapes else keras_names(model)
+        tensors = keras_tensors(read_state_dict(path))
+        return assign(model, mapping, tensors, optional_head=("logits", "target"))
     if "resnet.embedder.embedder.convolution.weight" in shapes:
         mapping = transformers_names(model)
     elif "embedder.embedder.convolution.weight" in shapes:
@@ -93,7 +98,11 @@ def keras_tensors(tensors):
     Those networks see BGR less the mean, ours RGB less the mean, divided by 64. So the first kernel is turned and
     multiplied, which changes no bit of the products.
     """
-    return {**tensors, "conv1_conv/kernel": tensors["conv1_conv/kernel"][:, :, ::-1] * 64}
+    tensors = {name.replace("probs/", "predictions/"): array for name, array in tensors.items()}  # as it once was called
+    for first in {"conv1_conv/kernel", "conv2d/kernel"} & set(tensors):
+        if tensors[first].ndim == 4:
+            tensors[first] = tensors[first][:, :, ::-1] * 64
+    return tensors
 
 
 def _names(model, name):

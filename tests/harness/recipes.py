@@ -71,7 +71,7 @@ def check_space(family):
         model = family.builder(family.small_shape, family.classes, **{**chosen, **family.small})
         for name in names - set(family.small):
             assert model.recipe["arguments"][name] == _plain(chosen[name]), f"the recipe says another {name}"
-        outputs = model(np.zeros((2, *family.small_shape), "float32"), training=True)
+        outputs = model(family.zeros(family.small_shape), training=True)
         assert np.isfinite(keras.ops.convert_to_numpy(outputs)).all(), f"not finite: {chosen}"
 
 

@@ -1,0 +1,52 @@
+"""How `Batches` reach `model.fit`."""
+
+import keras
+
+from recipes.data.batches import Batches
+
+
+def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, **arguments):
+    """Call `model.fit` on `train`, so that each epoch gets its own order and no step waits for its batch.
+
+    Args:
+        model: Compiled model.
+        train: `Batches`, or anything that `model.fit` takes.
+        validation_data: The same, or `None`.
+        epochs: Epoch to end at.
+        initial_epoch: Epoch to start at.
+        **arguments: Of `model.fit`.
+
+    Returns:
+        `keras.callbacks.History`.
+    """
+    if isinstance(train, Batches):
+        train.initial_epoch = train.epoch = initial_epoch
+        if keras.backend.backend() == "tensorflow":
+            arguments = {**arguments, "steps_per_epoch": len(train), "shuffle": False}
+            train = _dataset(train, initial_epoch, epochs)
+    if isinstance(validation_data, Batches) and keras.backend.backend() == "tensorflow":
+        validation_data = _dataset(validation_data, 0, 1)
+    return model.fit(train, validation_data=validation_data, epochs=epochs, initial_epoch=initial_epoch, **arguments)
+
+
+def _dataset(batches, first, last):
+    """Return a `tf.data.Dataset` of the batches of the epochs from `first` to `last`.
+
+    Keras reads a `PyDataset` through `tf.data.Dataset.from_generator`, and a training step on two cores then took 1.4 to
+    2.5 times as long (ResNet-20, batches of 128) as with this: a range of numbers, each mapped to its batch.
+    """
+    import tensorflow as tf
+
+    steps = len(batches)
+    example = batches.batch(first, 0)
+    types = [tf.as_dtype(leaf.dtype) for leaf in keras.tree.flatten(example)]
+    shapes = [(None, *leaf.shape[1:]) for leaf in keras.tree.flatten(example)]
+
+    def read(number):
+        return keras.tree.flatten(batches.batch(*divmod(int(number), steps)))
+
+    def fetch(number):
+        leaves = tf.numpy_function(read, [number], types, stateful=False)
+        return keras.tree.pack_sequence_as(example, [tf.ensure_shape(*pair) for pair in zip(leaves, shapes, strict=True)])
+
+    return tf.data.Dataset.range(first * steps, last * steps).map(fetch).prefetch(2)
