@@ -18,7 +18,7 @@ data = recipes.data.load("digits", image_size=12)
 def train(title, *, builder=None, **options):
     keras.utils.set_random_seed(0)
     model = recipes.resnet((12, 12, 1), 10, depths=(1, 1), widths=(24, 48), **builder or {})
-    recipes.fit(model, data, epochs=3, batch_size=32, verbose=0, **options)
+    recipes.fit(model, data.train, epochs=3, batch_size=32, verbose=0, **options)
     print(f"{title}: {recipes.evaluate(model, data)['accuracy']:.3f}")
     return model
 

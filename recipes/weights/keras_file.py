@@ -166,6 +166,6 @@ def _name_arrays(arrays, refuse):
     result = {f"{layer}/{variable}": array for layer, variable, array in named}
     if not result:
         refuse("it holds no weights of layers, so Keras did not write it")
-    if len(result) != len(named):
+    if len(result) != len(arrays):
         refuse("two arrays have the same name")
     return result
