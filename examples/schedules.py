@@ -1,4 +1,4 @@
-"""Finds a learning rate for the digits of scikit-learn, then compares schedules at it. Takes about a minute on a CPU.
+"""Finds a learning rate for the digits of scikit-learn, then compares schedules at it. Takes half a minute on a CPU.
 
 python examples/schedules.py
 """
@@ -18,7 +18,7 @@ from recipes.callbacks import (
     WarmupStableDecay,
 )
 
-epochs = 8
+epochs = 5
 x, y = load_digits(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(x))
 x, y = x[order].astype("float32"), y[order]

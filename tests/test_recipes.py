@@ -6,7 +6,18 @@ import recipes as package
 from tests.cases import FAMILIES, RECIPES
 from tests.harness import recipes
 
-CHECKS = [(case, check) for case in RECIPES for check in recipes.ANY_BACKEND if check.__name__ not in case.without]
+FIRST = {case.builder: case for case in reversed(RECIPES)}
+
+
+def _checks():
+    for case in RECIPES:
+        first = FIRST[case.builder] is case
+        for check in [*recipes.OF_ROW, *(recipes.OF_FIRST_ROW if first else [])]:
+            if check.__name__ not in case.without:
+                on_jax = check in recipes.ON_JAX and (first or check is recipes.check_learns)
+                yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
+
+
 PRESETS = [(family, variant) for family in FAMILIES for variant in family.presets]
 
 
@@ -14,22 +25,14 @@ def _name(value):
     return value if isinstance(value, str) else getattr(value, "__name__", None) or value.name
 
 
-@pytest.mark.any_backend
-@pytest.mark.parametrize("case, check", CHECKS, ids=_name)
+@pytest.mark.parametrize("case, check", _checks(), ids=_name)
 def test_recipe(case, check):
     check(case)
 
 
-@pytest.mark.any_backend
-@pytest.mark.parametrize("check", recipes.FAMILY_ANY_BACKEND, ids=_name)
+@pytest.mark.parametrize("check", recipes.OF_FAMILY, ids=_name)
 @pytest.mark.parametrize("family", FAMILIES, ids=_name)
 def test_family(family, check):
-    check(family)
-
-
-@pytest.mark.parametrize("check", recipes.FAMILY_TENSORFLOW, ids=_name)
-@pytest.mark.parametrize("family", FAMILIES, ids=_name)
-def test_family_on_tensorflow(family, check):
     check(family)
 
 
