@@ -194,7 +194,7 @@ FAMILIES = [
         shape=(224, 224, 3),
         classes=1000,
         presets={
-            "compact": 1_487_240,
+            "compact": 809_608,
             "18": 11_689_512,  # to 152: as torchvision counts them
             "34": 21_797_672,
             "50": 25_557_032,

@@ -25,7 +25,7 @@ def wine_mlp(**arguments):
 
 def test_trains_adapts_and_reports_the_rate():
     model = wine_mlp()
-    history = recipes.fit(model, wine(), validation=0.2, epochs=8, verbose=0)
+    history = recipes.fit(model, wine(), validation=0.2, epochs=20, verbose=0)
     assert model.get_layer("standardize").adapted
     assert history.history["val_accuracy"][-1] > 0.9  # raw columns up to 1680 would not get there
     assert history.history["learning_rate"][-1] < 0.1 * model.recipe["training"]["learning_rate"]

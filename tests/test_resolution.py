@@ -148,7 +148,7 @@ def test_stages_of_the_own_size_are_a_plain_fit():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("build", [pytest.param(convolutional, marks=any_backend), transformer])
+@pytest.mark.parametrize("build", [convolutional, transformer])
 def test_growing_images_share_weights_optimizer_and_schedule(build):
     model, schedule, average = quick(build()), WarmupCosine(warmup=0.25), ExponentialMovingAverage(0.9)
     sizes = []

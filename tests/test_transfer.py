@@ -197,6 +197,8 @@ APPLICATIONS = {
 @pytest.mark.parametrize("top", ["classes", "pooled", "positions"])
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_applications_with_and_without_a_head(name, top):
+    if keras.backend.backend() == "jax" and name != "MobileNetV3Small":
+        pytest.skip("the graph decides, not the backend, and each takes half a minute to compile")
     arguments = dict(APPLICATIONS[name])
     if top != "classes":
         arguments |= {"include_top": False, "pooling": "avg" if top == "pooled" else None}
