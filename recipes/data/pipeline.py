@@ -32,8 +32,8 @@ def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, 
 def _dataset(batches, first, last):
     """Return a `tf.data.Dataset` of the batches of the epochs from `first` to `last`.
 
-    Keras reads a `PyDataset` through `tf.data.Dataset.from_generator`, and a training step on two cores then took 1.3 to
-    2.5 times as long (ResNet-20, batches of 128) as with this: a range of numbers, each mapped to its batch.
+    Keras reads a `PyDataset` through `tf.data.Dataset.from_generator`, and a training step on two cores then took 1.3 times
+    as long (the compact ResNet on 8x8 pixels, batches of 128, 156 ms for 122) as with this: numbers mapped to batches.
     """
     import tensorflow as tf
 
