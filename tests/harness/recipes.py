@@ -459,10 +459,12 @@ def _plain(value):
 
 OF_FAMILY = [check_signature, check_variants, check_bad_arguments, check_space]
 # What the code of every row can break, and what a family shares: its first row stands for all.
-OF_ROW = [check_names, check_recipe, check_outputs, check_start, check_learns, check_overfits, check_saves, check_gpu]
+OF_ROW = [
+    *(check_names, check_recipe, check_outputs, check_start, check_batch, check_learns, check_overfits, check_saves),
+    *(check_frozen, check_bfloat16, check_gpu),
+]
 OF_FIRST_ROW = [
-    *(check_inputs, check_dtypes, check_seed, check_batch, check_outside, check_saves_folder),
-    *(check_clones, check_head, check_frozen, check_bfloat16),
+    *(check_inputs, check_dtypes, check_seed, check_outside, check_saves_folder, check_clones, check_head),
 ]
 # What the backend decides: the rest reads the graph, or was settled on TensorFlow.
 ON_JAX = [check_learns, check_saves, check_frozen, check_gpu]
