@@ -58,6 +58,9 @@ _PUBLIC = {
     "CrossEntropy": "recipes.training.losses",
     "BinaryCrossEntropy": "recipes.training.losses",
     "Accuracy": "recipes.training.losses",
+    "TokenCrossEntropy": "recipes.training.language",
+    "TokenAccuracy": "recipes.training.language",
+    "LanguageModel": "recipes.training.language",
     "ContrastiveLoss": "recipes.training.contrastive",
     "ContrastiveAccuracy": "recipes.training.contrastive",
 }

@@ -5,6 +5,7 @@ that has code of its own. What is exceptional about one is a field of its row.
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 
@@ -64,10 +65,14 @@ class FamilyCase:
     def name(self):
         return self.builder.__name__
 
+    def build(self, shape, **arguments):
+        """Return a model for inputs of `shape`."""
+        return self.builder(**{**_positional(self.builder, shape, self.classes), **arguments})
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecipeCase:
-    """A model: `builder(shape, classes, **arguments)` with one batch of data."""
+    """A model: `builder(shape, classes, **arguments)` with one batch of data. A language model has its ids for `y`."""
 
     name: str
     builder: Callable
@@ -86,14 +91,27 @@ class RecipeCase:
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
     without: tuple = ()  # names of the checks that do not apply, such as those of a head
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
+    tokens: tuple | None = None  # output shape of a model of tokens, `None` for its length
+    also: tuple = ()  # names of the checks in `tests/harness/sequences.py` that apply
+
+    @property
+    def output(self):
+        """Shape of the output of one example."""
+        return self.tokens or (self.classes,)
 
     def build(self, **changes):
         """Return a new model."""
-        model = self.builder(self.shape, self.classes, **{**self.arguments, **changes})
+        positional = _positional(self.builder, self.shape, self.classes)
+        model = self.builder(**{**positional, **self.arguments, **changes})
         if self.adapt:
             adapt_model(model, self.x, self.y)
             recompile(model)
         return model
+
+
+def _positional(builder, shape, classes):
+    usual = {"input_shape": shape, "num_classes": classes, "horizon": classes}
+    return {name: value for name, value in usual.items() if name in inspect.signature(builder).parameters}
 
 
 def _fixed(array):

@@ -4,7 +4,7 @@ import pytest
 
 import recipes as package
 from tests.cases import FAMILIES, RECIPES
-from tests.harness import recipes
+from tests.harness import recipes, sequences
 
 FIRST = {case.builder: case for case in reversed(RECIPES)}
 
@@ -12,7 +12,8 @@ FIRST = {case.builder: case for case in reversed(RECIPES)}
 def _checks():
     for case in RECIPES:
         first = FIRST[case.builder] is case
-        for check in [*recipes.OF_ROW, *(recipes.OF_FIRST_ROW if first else [])]:
+        also = [getattr(sequences, name) for name in case.also]
+        for check in [*recipes.OF_ROW, *(recipes.OF_FIRST_ROW if first else []), *also]:
             if check.__name__ not in case.without:
                 on_jax = check in recipes.ON_JAX and (first or check is recipes.check_learns)
                 yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])

@@ -15,6 +15,7 @@ _PUBLIC = {
     "Info": "recipes.data.loading",
     "split": "recipes.data.splitting",
     "Batches": "recipes.data.batches",
+    "mask_tokens": "recipes.data.masking",
 }
 
 _MODULES = ("augment", "mixing", "photo")

@@ -9,6 +9,7 @@ import numpy as np
 from recipes.data.pipeline import fit_batches
 from recipes.layers import Standardize
 from recipes.training.checks import check_arrays
+from recipes.training.language import own_targets
 from recipes.training.recipe import adapt_model, check_count, get_recipe, recompile, set_recipe
 
 
@@ -40,7 +41,8 @@ def fit(
     Args:
         model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
         data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The
-            last two keep their own order, batch size and augmentation.
+            last two keep their own order, batch size and augmentation. A language model takes ids `(examples, length)`
+            alone, an encoder-decoder `{"source": ids, "target": ids}`.
         validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no
             validation, or for that of a `recipes.data.Data`.
         epochs: Number of passes; `None` as the recipe says.
@@ -159,6 +161,7 @@ def prepare(
     """
     from recipes.data import Batches, Data, split
     from recipes.data.augment import automatic
+    from recipes.data.masking import mask_tokens
     from recipes.data.mixing import automatic_mix
 
     training = get_recipe(model).get("training") or {"batch_size": 128, "augment": None, "task": None}
@@ -169,6 +172,8 @@ def prepare(
         data = data.train
         if isinstance(data, Batches):  # of image_folder(batch_size=...), for Keras; here the recipe augments
             batch_size, data = batch_size or data.batch_size, (data.x, data.y)
+    if training["task"] == "language_model":
+        data, validation = (_with_targets(part) for part in (data, validation))
     if not isinstance(data, tuple):
         _check_dataset(model, data, validation, sample_weight)
         return data, validation
@@ -177,6 +182,7 @@ def prepare(
             f"data must be (x, y), a recipes.data.Data, a tf.data.Dataset or a PyDataset. Received: {len(data)} parts"
         )
     classes = model.output_shape[-1] if training["task"] == "classify" else None
+    mask = functools.partial(mask_tokens, **training["mask"]) if training.get("mask") else None
     x, y = check_arrays(model, *data, classes=classes)
     _check_weights(y, class_weight, sample_weight, classes)
     if isinstance(validation, (int, float)):
@@ -187,7 +193,7 @@ def prepare(
         (x, y), validation = split(x, y, validation, seed=seed, stratify=classes is not None)
     if isinstance(validation, tuple):
         validation = check_arrays(model, *validation, name="validation", classes=classes)
-        validation = Batches(*validation, batch_size or 256, shuffle=False)
+        validation = Batches(*validation, batch_size or 256, shuffle=False, mix=mask)
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
         adapt_model(model, x, y)
         recompile(model)
@@ -196,10 +202,11 @@ def prepare(
         augment = training["augment"]
     if augment is None or isinstance(augment, str):
         augment = automatic(augment, model.input_shape[1:], arguments) if augment else None
-    mix = training.get("mix") if isinstance(mix, str) and mix == "auto" else mix
+    if isinstance(mix, str) and mix == "auto":
+        mix = mask or training.get("mix")
     if mix is not None and (class_weight is not None or sample_weight is not None):
         raise ValueError("mix must be None with class_weight or sample_weight: a mixture has no weight of its own.")
-    if mix is not None and classes is None:
+    if mix is not None and mask is None and classes is None:
         y = np.asarray(y, "float32")
     if not callable(mix):
         mix = automatic_mix(mix, classes)
@@ -262,6 +269,15 @@ def make_average(model, ema):
         return [ExponentialMovingAverage(ema)]
     except ValueError as error:
         raise ValueError(f'ema must be "auto", a decay in (0, 1) or None. Received: ema={ema!r}') from error
+
+
+def _with_targets(data):
+    """Return `(x, y)` of the ids alone, which are their own targets; anything else as it is."""
+    if isinstance(data, tuple) and len(data) == 1:
+        data = data[0]
+    if isinstance(data, (np.ndarray, list, dict)):
+        return data, own_targets(data)
+    return data
 
 
 def _check_dataset(model, data, validation, sample_weight):

@@ -9,12 +9,14 @@ import keras
 import recipes
 from recipes.layers import Standardize
 from recipes.training.contrastive import ContrastiveAccuracy, ContrastiveLoss
+from recipes.training.language import NoHead, TokenAccuracy, TokenCrossEntropy
 from recipes.training.losses import Accuracy, BinaryCrossEntropy, CrossEntropy, MeanSquaredError, NotAdapted
 from recipes.training.optimizer import LAMB, SGD, AdamW, RMSProp
 
 TASKS = ("classify", "multilabel", "regress")
 OPTIMIZERS = {"adamw": AdamW, "lamb": LAMB, "rmsprop": RMSProp, "sgd": SGD}
 LOSSES = {"softmax": CrossEntropy, "binary": BinaryCrossEntropy}
+OTHER_TASKS = ("contrastive", "tokens", "language_model", "embed")
 
 
 def builder(function):
@@ -70,12 +72,15 @@ def compile_model(
     ema=None,
     sizes=None,
     grow=None,
+    padding_id=None,
+    mask=None,
 ):
     """Compile `model` for `task` and record the settings, so that `recompile` and `recipes.fit` know them.
 
     Args:
         model: Model that puts out float32 logits, or predictions in original units for `"regress"`.
-        task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label), `"regress"` or `"contrastive"`.
+        task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label), `"regress"`, `"contrastive"`, `"tokens"`
+            (a class id for every token), `"language_model"` or `"embed"` (nothing to learn).
         optimizer: `"adamw"`, `"lamb"`, `"rmsprop"` or `"sgd"` (Nesterov).
         learning_rate: Float >= 0: the peak of the schedule, meant for `batch_size`; nothing scales it for another.
         weight_decay: Float >= 0, as the optimizer means it; spares vectors.
@@ -96,6 +101,9 @@ def compile_model(
         sizes: Sizes of the images from stage to stage, as `recipes.fit` takes them, or `None`.
         grow: Dict from `"magnitude"`, `"mixup"`, `"cutmix"` or `"dropout"` to its value in the first and in the last of
             these stages, or `None`.
+        padding_id: Token id that fills up short rows and is no target, or `None`; for the tasks of tokens.
+        mask: Dict of the arguments of `recipes.data.mask_tokens`, for a `"language_model"` that guesses masked tokens;
+            `None` for one that guesses the next.
 
     Returns:
         `model`, compiled.
@@ -104,7 +112,7 @@ def compile_model(
         ValueError: If an argument is out of its range.
     """
     settings = {k: _plain(v) for k, v in locals().items() if k != "model"}
-    check_choice("task", task, (*TASKS, "contrastive"))
+    check_choice("task", task, (*TASKS, *OTHER_TASKS))
     check_choice("optimizer", optimizer, OPTIMIZERS)
     check_choice("loss", loss, LOSSES)
     check_fraction("label_smoothing", label_smoothing)
@@ -155,6 +163,10 @@ def make_loss(model, settings):
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=settings["label_smoothing"])
     if settings["task"] == "contrastive":
         return ContrastiveLoss()
+    if settings["task"] in ("tokens", "language_model"):
+        return TokenCrossEntropy(**_token_arguments(settings), label_smoothing=settings["label_smoothing"])
+    if settings["task"] == "embed":
+        return NoHead()
     target = [layer for layer in scalers if layer.invert]
     return MeanSquaredError(keras.ops.convert_to_numpy(target[0].std).tolist() if target else (1.0,))
 
@@ -167,7 +179,16 @@ def make_metrics(settings):
         return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)]
     if settings["task"] == "contrastive":
         return [ContrastiveAccuracy()]
+    if settings["task"] in ("tokens", "language_model"):
+        return [TokenAccuracy(**_token_arguments(settings))]
+    if settings["task"] == "embed":
+        return []
     return [keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+def _token_arguments(settings):
+    next_token = settings["task"] == "language_model" and settings.get("mask") is None
+    return {"shift": next_token, "padding_id": settings.get("padding_id")}
 
 
 def head(x, num_classes, task, name="logits"):

@@ -25,16 +25,19 @@ from tests.harness.layers import assert_refuses
 
 # ---------------------------------------------------------------------------------------------------- the builder
 
+# images, tables, series; forecasts; token ids; token ids that have no classes
+POSITIONAL = (["input_shape", "num_classes"], ["input_shape", "horizon"], ["num_classes"], [])
+
 
 def check_signature(family):
-    """Two positional arguments, then plain defaults; `name` last; the docstring explains every argument."""
+    """At most two positional arguments, then plain defaults; `name` last; the docstring explains every argument."""
     parameters = list(inspect.signature(family.builder).parameters.values())
     kinds = {p.kind for p in parameters}
     assert not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}, "*args or **kwargs"
     positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert positional == ["input_shape", "num_classes"], f"positional arguments {positional}"
-    options = parameters[2:]
-    assert options[-1].name == "name" and {"variant", "weights", "task"} & {p.name for p in options}
+    assert positional in POSITIONAL, f"positional arguments {positional}"
+    options = parameters[len(positional) :]
+    assert options[-1].name == "name" and {"variant", "weights", "task", "learning_rate"} & {p.name for p in options}
     for option in options:
         plain = option.default is None or isinstance(option.default, (bool, int, float, str, tuple))
         assert plain, f"the default of {option.name} is {option.default!r}, not plain"
@@ -52,7 +55,7 @@ def check_variants(family):
 
 def check_preset(family, variant):
     """A variant builds at full size with the recorded number of trainable parameters."""
-    model = family.builder(family.shape, family.classes, variant=variant)
+    model = family.build(family.shape, variant=variant)
     count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert count == family.presets[variant], f"{variant}: {count} parameters, recorded {family.presets[variant]}"
 
@@ -68,7 +71,7 @@ def check_space(family):
         for parameter in hp.space:
             hp.values[parameter.name] = parameter.random_sample(seed=trial)
         chosen = family.space(hp)
-        model = family.builder(family.small_shape, family.classes, **{**chosen, **family.small})
+        model = family.build(family.small_shape, **{**chosen, **family.small})
         for name in names - set(family.small):
             assert model.recipe["arguments"][name] == _plain(chosen[name]), f"the recipe says another {name}"
         outputs = model(family.zeros(family.small_shape), training=True)
@@ -77,8 +80,7 @@ def check_space(family):
 
 def check_bad_arguments(family):
     """Every bad argument of the row raises a `ValueError` that names it and says what was received."""
-    usual = {"input_shape": family.small_shape, "num_classes": family.classes}
-    assert_refuses(lambda changes: family.builder(**{**usual, **changes}), family.bad)
+    assert_refuses(lambda changes: family.build(family.small_shape, **changes), family.bad)
 
 
 # ------------------------------------------------------------------------------------------- the model, not trained
@@ -111,12 +113,13 @@ def check_recipe(case):
 def check_outputs(case):
     """Finite float32 of the declared shape, for one example and for many, the same eagerly and compiled."""
     model = case.build()
-    assert model.output_shape == (None, case.classes), f"declared {model.output_shape}"
+    assert model.output_shape == (None, *case.output), f"declared {model.output_shape}"
     for size in (1, len(case.y)):
         x = _rows(case.x, slice(size))
         eager, compiled = _numpy(model(x)), model.predict(x, batch_size=size, verbose=0)
         for outputs in (eager, compiled):
-            assert outputs.shape == (size, case.classes), f"{size} examples gave {outputs.shape}"
+            expected = (size, *(case.y.shape[1] if n is None else n for n in case.output))
+            assert outputs.shape == expected, f"{size} examples gave {outputs.shape}"
             assert outputs.dtype == "float32", f"outputs are {outputs.dtype}"
             assert np.isfinite(outputs).all(), "outputs are not finite"
         _assert_close(compiled, eager, 1e-6, "compiled is not eager")
