@@ -1,0 +1,1 @@
+"""Builders of networks for sequences and language."""
