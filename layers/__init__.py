@@ -8,12 +8,18 @@ from recipes.layers.class_token import ClassToken
 from recipes.layers.drop_path import DropPath
 from recipes.layers.end_token import EndToken
 from recipes.layers.layer_scale import LayerScale
+from recipes.layers.length_mask import LengthMask
 from recipes.layers.local_response_norm import LocalResponseNorm
 from recipes.layers.logit_scale import LogitScale
+from recipes.layers.masked_pool import MaskedPool
+from recipes.layers.padding_mask import PaddingMask
 from recipes.layers.position_embedding import PositionEmbedding
+from recipes.layers.seasonal_values import SeasonalValues
 from recipes.layers.self_attention import SelfAttention
 from recipes.layers.sincos_position import SinCosPosition
 from recipes.layers.standardize import Standardize
+from recipes.layers.weight_drop_lstm import WeightDropLSTM
+from recipes.layers.word_dropout import WordDropout
 
 __all__ = [
     "CategoryEmbedding",
@@ -21,10 +27,16 @@ __all__ = [
     "DropPath",
     "EndToken",
     "LayerScale",
+    "LengthMask",
     "LocalResponseNorm",
     "LogitScale",
+    "MaskedPool",
+    "PaddingMask",
     "PositionEmbedding",
+    "SeasonalValues",
     "SelfAttention",
     "SinCosPosition",
     "Standardize",
+    "WeightDropLSTM",
+    "WordDropout",
 ]

@@ -1,6 +1,7 @@
 """Where a token stands: learned."""
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -11,9 +12,10 @@ class PositionEmbedding(keras.layers.Layer):
 
     Args:
         stddev: Standard deviation of the normal initializer. BERT and ViT both use 0.02.
+        length: Number of positions, for sequences that may be shorter; `None` for that of the input, which must be known.
 
     Call arguments:
-        tokens: Float tensor of shape `(batch, length, width)`; `length` must be static.
+        tokens: Float tensor of shape `(batch, length, width)`.
 
     Returns:
         Float tensor of the same shape as `tokens`.
@@ -27,21 +29,43 @@ class PositionEmbedding(keras.layers.Layer):
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5.
     """
 
-    def __init__(self, stddev=0.02, **kwargs):
+    def __init__(self, stddev=0.02, length=None, **kwargs):
         super().__init__(**kwargs)
+        if length is not None and length < 1:
+            raise ValueError(f"length must be at least 1, or None. Received: length={length}")
         self.stddev = stddev
+        self.length = length
 
     def build(self, input_shape):
-        if None in input_shape[1:]:
-            raise ValueError(f"tokens must have a known length and width. Received: shape {tuple(input_shape)}")
+        length, width = self.length or input_shape[1], input_shape[2]
+        if length is None or width is None:
+            raise ValueError(
+                f"tokens must have a known length and width, or pass length=. Received: shape {tuple(input_shape)}"
+            )
         self.embedding = self.add_weight(
             name="embedding",
-            shape=input_shape[1:],
+            shape=(length, width),
             initializer=keras.initializers.RandomNormal(stddev=self.stddev),
         )
 
     def call(self, tokens):
-        return tokens + self.embedding
+        if self.length is None:
+            return tokens + self.embedding
+        if tokens.shape[1] is not None and tokens.shape[1] > self.length:
+            raise ValueError(f"tokens must be at most length={self.length} long. Received: shape {tuple(tokens.shape)}")
+        return tokens + self.embedding[: ops.shape(tokens)[1]]
+
+    def start_cache(self, batch, length, dtype=None):
+        """Return `()`: nothing to remember."""
+        return ()
+
+    def decode(self, tokens, cache, position):
+        """Add the vectors of the places from `position` on to the tokens; return `(outputs, cache)`."""
+        size = (tokens.shape[1], self.embedding.shape[1])
+        return tokens + ops.cast(ops.slice(self.embedding, (position, 0), size), tokens.dtype), cache
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev}
+        return {**super().get_config(), "stddev": self.stddev, "length": self.length}

@@ -20,6 +20,7 @@ from recipes.layers import (
     LayerScale,
     LocalResponseNorm,
     LogitScale,
+    PaddingMask,
     PositionEmbedding,
     SelfAttention,
     SinCosPosition,
@@ -40,6 +41,7 @@ class LayerCase:
     keeps: tuple = ()  # names of the weights that it does not
     prepare: Callable = lambda layer, x: None  # called on the built layer: state that initializers do not give
     random: bool = False  # whether the output is random in training
+    output: str | None = None  # dtype of the output where it is no float
     bad: tuple = ()  # (changed arguments, name that the ValueError must mention)
 
     def make(self, **changes):
@@ -157,16 +159,27 @@ LAYERS = [
         ROWS,
         bad=(({"size": 2}, "size"), ({"bias": 0.0}, "bias")),
     ),
-    LayerCase("position_embedding", PositionEmbedding, {"stddev": 0.5}, TOKENS, learns=("embedding",)),
+    LayerCase("padding_mask", PaddingMask, {"padding_id": 3}, CATEGORIES, output="bool"),
+    LayerCase(
+        "position_embedding",
+        PositionEmbedding,
+        {"stddev": 0.5, "length": 6},
+        TOKENS,
+        learns=("embedding",),
+        bad=(({"length": 0}, "length"),),
+    ),
     LayerCase("class_token", ClassToken, {"stddev": 0.5}, TOKENS, learns=("embedding",)),
     LayerCase("sincos_position", SinCosPosition, {"grid": (2, 3), "temperature": 100.0}, TOKENS),
     LayerCase(
         "self_attention",
         SelfAttention,
-        {"heads": 2, "causal": True, "locality": True, "stddev": 0.5},
+        {
+            **{"heads": 2, "causal": True, "locality": True, "stddev": 0.5, "rotary": True, "chunk": 4},
+            **{"output_stddev": 0.4, "use_bias": False},
+        },
         TOKENS,
-        learns=("kernel", "bias", "kernel", "bias", "scale"),
-        bad=(({"heads": 0}, "heads"),),
+        learns=("kernel", "kernel", "scale"),
+        bad=(({"heads": 0}, "heads"), ({"chunk": 0}, "chunk")),
     ),
     LayerCase("end_token", EndToken, {"token_id": 2}, CATEGORIES, bad=(({"token_id": -1}, "token_id"),)),
     LayerCase(
