@@ -3,10 +3,13 @@
 if __name__ == "layers":
     raise ImportError("import recipes.layers, not layers")
 
+from recipes.layers.bias import Bias
 from recipes.layers.category_embedding import CategoryEmbedding
 from recipes.layers.class_token import ClassToken
+from recipes.layers.cross_attention import CrossAttention
 from recipes.layers.drop_path import DropPath
 from recipes.layers.end_token import EndToken
+from recipes.layers.first_token import FirstToken
 from recipes.layers.layer_scale import LayerScale
 from recipes.layers.length_mask import LengthMask
 from recipes.layers.local_response_norm import LocalResponseNorm
@@ -15,17 +18,22 @@ from recipes.layers.masked_pool import MaskedPool
 from recipes.layers.padding_mask import PaddingMask
 from recipes.layers.position_embedding import PositionEmbedding
 from recipes.layers.seasonal_values import SeasonalValues
+from recipes.layers.segment_embedding import SegmentEmbedding
 from recipes.layers.self_attention import SelfAttention
 from recipes.layers.sincos_position import SinCosPosition
+from recipes.layers.sinusoid_position import SinusoidPosition
 from recipes.layers.standardize import Standardize
 from recipes.layers.weight_drop_lstm import WeightDropLSTM
 from recipes.layers.word_dropout import WordDropout
 
 __all__ = [
+    "Bias",
     "CategoryEmbedding",
     "ClassToken",
+    "CrossAttention",
     "DropPath",
     "EndToken",
+    "FirstToken",
     "LayerScale",
     "LengthMask",
     "LocalResponseNorm",
@@ -34,8 +42,10 @@ __all__ = [
     "PaddingMask",
     "PositionEmbedding",
     "SeasonalValues",
+    "SegmentEmbedding",
     "SelfAttention",
     "SinCosPosition",
+    "SinusoidPosition",
     "Standardize",
     "WeightDropLSTM",
     "WordDropout",

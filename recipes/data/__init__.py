@@ -16,6 +16,9 @@ _PUBLIC = {
     "split": "recipes.data.splitting",
     "Batches": "recipes.data.batches",
     "mask_tokens": "recipes.data.masking",
+    "windows": "recipes.data.windowing",
+    "seasonal_naive": "recipes.data.windowing",
+    "Tokenizer": "recipes.data.tokenizer",
 }
 
 _MODULES = ("augment", "mixing", "photo")

@@ -33,8 +33,12 @@ def is_name(path):
     return False
 
 
-def download(name):
+def download(name, beside=()):
     """Download `config.json` and the weights of a name of the hub, unless they are in its cache; return their path.
+
+    Args:
+        name: The name.
+        beside: More files that are wanted if the repository has them.
 
     Raises:
         ValueError: If `huggingface_hub` is missing, the hub cannot be reached or has no such file.
@@ -62,7 +66,8 @@ def download(name):
             raise ValueError(f"weights: {file} of {name!r} could not be downloaded ({_short(error)}). {AGAIN}") from error
 
     folder = os.path.dirname(file[1:]) if file else ""
-    fetch(f"{folder}/config.json" if folder else "config.json")  # lands beside the weights, where `read_config` looks
+    for other in ("config.json", *beside):  # lands beside the weights, where `read_config` looks
+        fetch(f"{folder}/{other}" if folder else other)
     wanted = (file[1:],) if file else WEIGHTS
     found = next(filter(None, map(fetch, wanted)), None)
     if found is None:
