@@ -8,7 +8,14 @@ from recipes.callbacks.cycles import CosineRestarts, OneCycle
 from recipes.callbacks.ema import ExponentialMovingAverage
 from recipes.callbacks.lr_finder import LRFinder, RangeTest
 from recipes.callbacks.schedule import Schedule
-from recipes.callbacks.warmup import WarmupConstant, WarmupCosine, WarmupExponential, WarmupLinear, WarmupStableDecay
+from recipes.callbacks.warmup import (
+    WarmupConstant,
+    WarmupCosine,
+    WarmupExponential,
+    WarmupInverseSqrt,
+    WarmupLinear,
+    WarmupStableDecay,
+)
 
 __all__ = [
     "CosineRestarts",
@@ -21,6 +28,7 @@ __all__ = [
     "WarmupConstant",
     "WarmupCosine",
     "WarmupExponential",
+    "WarmupInverseSqrt",
     "WarmupLinear",
     "WarmupStableDecay",
 ]

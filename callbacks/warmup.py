@@ -42,6 +42,15 @@ def warmup_exponential(step, total, warmup, floor, xp=np):
     return after_warmup(step, warmup, floor ** progress(step, warmup, total, xp), xp)
 
 
+def warmup_inverse_sqrt(step, total, warmup, xp=np):
+    """Return the fraction of the peak at `step`, in steps:
+
+    - `(step + 1) / warmup` while `step < warmup`;
+    - `sqrt(warmup / (step + 1))` after it.
+    """
+    return after_warmup(step, warmup, xp.sqrt(max(1, warmup) / (step + 1)), xp)
+
+
 def warmup_stable_decay(step, total, warmup, decay, shape="sqrt", floor=0.0, xp=np):
     """Return the fraction of the peak at `step` of `total`, all in steps:
 
@@ -161,6 +170,33 @@ class WarmupExponential(Schedule):
         super().__init__(warmup, total_steps, floor=floor)
         if floor == 0:
             raise ValueError("floor must be > 0: an exponential never comes to 0. Received: floor=0")
+
+
+@keras.saving.register_keras_serializable("recipes")
+class WarmupInverseSqrt(Schedule):
+    """Raises the learning rate linearly from zero to the compiled one, then lowers it by the square root of the step.
+
+    The transformer's first schedule: its rate, `width ** -0.5 * min(step ** -0.5, step * warmup ** -1.5)`, is this one
+    with the peak `(width * warmup) ** -0.5`.
+
+    Args:
+        warmup: As in `WarmupCosine`. The paper has 4,000 steps of 100,000.
+        total_steps: As in `WarmupCosine`.
+
+    Example:
+
+    >>> schedule = WarmupInverseSqrt(warmup=4)
+    >>> [float(schedule.fraction(step, total=100)) for step in (0, 3, 15, 63)]
+    [0.25, 1.0, 0.5, 0.25]
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), equation 3.
+    """
+
+    curve = staticmethod(warmup_inverse_sqrt)
+
+    def __init__(self, warmup=0.05, total_steps=None):
+        super().__init__(warmup, total_steps)
 
 
 @keras.saving.register_keras_serializable("recipes")

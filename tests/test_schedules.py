@@ -14,6 +14,7 @@ from recipes.callbacks import (
     ScheduledRate,
     WarmupConstant,
     WarmupCosine,
+    WarmupInverseSqrt,
     WarmupLinear,
     WarmupStableDecay,
 )
@@ -21,7 +22,7 @@ from recipes.training.optimizer import SGD, AdamW
 
 pytestmark = pytest.mark.any_backend
 
-ALL = [WarmupCosine, WarmupLinear, WarmupConstant, WarmupStableDecay, OneCycle, CosineRestarts]
+ALL = [WarmupCosine, WarmupLinear, WarmupConstant, WarmupInverseSqrt, WarmupStableDecay, OneCycle, CosineRestarts]
 X = np.ones((35, 1), "float32")  # 7 batches of 5
 PEAK = 0.1
 
@@ -50,6 +51,8 @@ def expected(cls, step, total):
         return 1 - p
     if cls is WarmupConstant:
         return 1.0
+    if cls is WarmupInverseSqrt:
+        return math.sqrt(warmup / (step + 1))
     if cls is WarmupStableDecay:
         decay = round(0.2 * total)
         return 1 - math.sqrt(max(0, step - total + decay) / decay)
@@ -148,6 +151,7 @@ def test_callback_config_round_trips_with_other_arguments():
         WarmupCosine(3, 0.1, 50),
         WarmupLinear(0.2, 0.3, 50),
         WarmupConstant(2, 9),
+        WarmupInverseSqrt(2, 9),
         WarmupStableDecay(1, 5, "linear", 0.2, 50),
         OneCycle(4, 0.1, 0.2, (0.9, 0.8, 0.9), 50),
         CosineRestarts(2, 1.5, 3, 0.1, 50),
