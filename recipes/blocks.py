@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.layers import DropPath, SelfAttention
+from recipes.layers import DropPath, LayerScale, SelfAttention
 
 
 def transformer_block(
@@ -14,6 +14,7 @@ def transformer_block(
     padding_mask=None,
     dropout=0.0,
     drop_path=0.0,
+    layer_scale=None,
     epsilon=1e-6,
     causal=False,
     locality=False,
@@ -34,6 +35,7 @@ def transformer_block(
         padding_mask: Bool `(batch, length)`, true where a token is real, or `None`: all are.
         dropout: Fraction dropped of what either branch puts out, in `[0, 1)`.
         drop_path: Share of examples whose branch is dropped, in `[0, 1)`.
+        layer_scale: What the learned factors of each branch start with, or `None` for none.
         epsilon: Of the layer normalisations: ViT 1e-6, GPT-2 1e-5.
         causal, locality, rotary, chunk: As in `SelfAttention`.
         activation: Of the MLP. Keras' `"gelu"` is the exact one; `"quick_gelu"` is `quick_gelu`, `"gelu_tanh"` `gelu_tanh`.
@@ -51,10 +53,10 @@ def transformer_block(
     matrices = {"stddev": stddev, "output_stddev": output_stddev}
     y = keras.layers.LayerNormalization(epsilon=epsilon, center=use_bias, name=f"{name}_norm1")(x)
     y = see(SelfAttention(heads, **attention, **matrices, name=f"{name}_attention"), y, padding_mask)
-    x = add_branch(x, y, dropout, drop_path, name, 1)
+    x = add_branch(x, y, dropout, drop_path, name, 1, layer_scale)
     y = keras.layers.LayerNormalization(epsilon=epsilon, center=use_bias, name=f"{name}_norm2")(x)
     y = mlp_branch(y, mlp_dim, activation, name, use_bias=use_bias, **matrices)
-    return add_branch(x, y, dropout, drop_path, name, 2)
+    return add_branch(x, y, dropout, drop_path, name, 2, layer_scale)
 
 
 def post_norm_block(
@@ -110,10 +112,12 @@ def mlp_branch(x, mlp_dim, activation, name, *, stddev=0.02, output_stddev=None,
     return keras.layers.Dense(x.shape[-1], use_bias=use_bias, kernel_initializer=normal(stddev=last), name=f"{name}_mlp2")(y)
 
 
-def add_branch(x, y, dropout, drop_path, name, number):
-    """Add a residual branch `y` to `x`; without dropout or drop path there are no layers for them."""
+def add_branch(x, y, dropout, drop_path, name, number, layer_scale=None):
+    """Add a residual branch `y` to `x`; without dropout, drop path or layer scale there are no layers for them."""
     if dropout:
         y = keras.layers.Dropout(dropout, name=f"{name}_dropout{number}")(y)
+    if layer_scale is not None:
+        y = LayerScale(layer_scale, name=f"{name}_scale{number}")(y)
     if drop_path:
         y = DropPath(drop_path, name=f"{name}_drop_path{number}")(y)
     return keras.layers.Add(name=f"{name}_add{number}")([x, y])

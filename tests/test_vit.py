@@ -292,3 +292,12 @@ def test_sincos_positions():
         SinCosPosition((2, 3))(np.zeros((1, 6, 6)))
     with pytest.raises(ValueError, match="grid"):
         SinCosPosition((2, 2))(np.zeros((1, 6, 8)))
+
+
+def test_layer_scale_of_deit3():
+    """DeiT III's rate of a branch: learned factors that start at 1e-6, under timm's names."""
+    model = recipes.vit((8, 8, 3), 3, depth=1, training="deit3")
+    scale = model.get_layer("block0_scale2")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(scale.scale), 1e-6)
+    assert torch_names(model)["block0_scale2/scale"] == ("blocks.0.ls2.gamma", None)
+    assert not [layer for layer in recipes.vit((8, 8, 3), 3, depth=1).layers if "_scale" in layer.name]

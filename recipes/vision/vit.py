@@ -60,7 +60,7 @@ VARIANTS = {
 # Rates are for these batch sizes: scale them in proportion for another.
 # deit: Touvron et al., 2021, https://arxiv.org/abs/2012.12877, table 9 and the code's main.py: 5e-4 at 512, batches of 1024.
 # deit3: Touvron et al., 2022, https://arxiv.org/abs/2204.07118, table 1 and the code's README_revenge.md, ViT-S (81.4 % on
-# ImageNet); base takes learning_rate=3e-3, drop_path=0.2, large 3e-3 and .45. Its layer scale is not in our network.
+# ImageNet); base takes learning_rate=3e-3, drop_path=0.2, large 3e-3 and .45. Its class token has no position, ours has.
 # small_data: Lee et al., 2021, https://arxiv.org/abs/2112.13492, section 4.1 and the code's main.py, for CIFAR and Tiny
 # ImageNet; RandAugment stands for its AutoAugment.
 TRAINING = {
@@ -97,6 +97,7 @@ TRAINING = {
         "loss": "binary",
         "label_smoothing": 0.0,
         "drop_path": 0.05,
+        "layer_scale": 1e-6,
         "schedule": "WarmupCosine",
         "schedule_arguments": {"warmup": 5 / 800},
         "epochs": 800,
@@ -135,6 +136,7 @@ def vit(
     pool=None,
     positions="learned",
     drop_path=None,
+    layer_scale=None,
     dropout=0.0,
     epsilon=None,
     task="classify",
@@ -167,6 +169,8 @@ def vit(
         positions: `"learned"`, or `"sincos"` for fixed waves over rows and columns.
         drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top;
             `None` as `training` says, or the variant.
+        layer_scale: What a learned factor for each channel of each residual branch starts with, at least 0; `None` as
+            `training` says: 1e-6 for `"deit3"`, else there is none.
         dropout: Fraction of the features dropped before the head, in `[0, 1)`.
         epsilon: Of the layer normalisations. `None`: 1e-6, or what the `config.json` beside the weights says.
         task: `"classify"`, `"multilabel"` or `"regress"`.
@@ -204,15 +208,18 @@ def vit(
         TRAINING,
         training,
         drop_path=drop_path,
+        layer_scale=layer_scale,
         label_smoothing=label_smoothing,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
     )
-    drop_path = settings.pop("drop_path", row["drop_path"])
+    drop_path, layer_scale = settings.pop("drop_path", row["drop_path"]), settings.pop("layer_scale", None)
     check_count("depth", depth)
     check_choice("pool", pool, ("token", "average"))
     check_choice("positions", positions, ("learned", "sincos"))
     check_fraction("drop_path", drop_path)
+    if layer_scale is not None and layer_scale < 0:
+        raise ValueError(f"layer_scale must be at least 0, or None. Received: layer_scale={layer_scale!r}")
     check_fraction("dropout", dropout)
     check_width(width, row["head_width"])
     check_patch_size(patch_size, input_shape, row["stem"])
@@ -243,6 +250,7 @@ def vit(
             row["mlp_ratio"] * width,
             f"block{i}",
             drop_path=drop_path * i / max(1, depth - 1),
+            layer_scale=layer_scale,
             epsilon=epsilon,
             locality=row["locality"],
             stddev=row["stddev"] or width**-0.5,  # Xavier's, as in big_vision; .02 would be too little for a small width

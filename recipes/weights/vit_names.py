@@ -21,8 +21,10 @@ LAYERS = {
     "norm2": "norm2",
     "mlp1": "mlp.fc1",
     "mlp2": "mlp.fc2",
+    "scale1": "ls1",
+    "scale2": "ls2",
 }
-VARIABLES = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+VARIABLES = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias", "scale": "gamma"}
 # transformers -> timm; the second of two names is that of a state dict which transformers 5 has in memory
 TRANSFORMERS = (
     (r"^(vit\.)?embeddings\.cls_token$", "cls_token"),
