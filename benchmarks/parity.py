@@ -22,6 +22,7 @@ import argparse
 import csv
 import dataclasses
 import datetime
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,43 @@ def clip_reference(output, folder, images):
     return outputs[output].numpy(), count(model), versions
 
 
+def bert_reference(output, folder, images):
+    """BERT base of transformers as a folder; its `"last_hidden_state"`, `"pooler_output"` or `"logits"` of pairs of texts."""
+    import torch
+    import transformers
+
+    kind = transformers.BertForMaskedLM if output == "logits" else transformers.BertModel
+    model = kind(transformers.BertConfig())
+    shake(model, None, matrices=True)
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(**bert_inputs(make_pairs()))[output].numpy()
+    parameters = count(model) - (count(model.pooler) if output == "last_hidden_state" else 0)
+    return outputs, parameters, f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+
+def bert_inputs(ids, separator=102):
+    """Ids as transformers' BERT takes them, with a mask and the number of the text that each belongs to."""
+    import torch
+
+    second = (np.cumsum(ids == separator, axis=1) - (ids == separator) > 0) & (ids != 0)
+    arrays = {"input_ids": ids, "attention_mask": ids != 0, "token_type_ids": second}
+    return {name: torch.from_numpy(array.astype("int64")) for name, array in arrays.items()}
+
+
+def gpt_reference(folder, images):
+    """GPT-2 of transformers as a folder: the logits after the last tokens of texts."""
+    import torch
+    import transformers
+
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
+    shake(model, None, matrices=True)
+    model.save_pretrained(folder)
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(make_ids())).logits[:, -4:]
+    return outputs.numpy(), count(model), f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+
 def torchvision_reference(name, folder, images):
     """A model of torchvision as `model.pth`."""
     import torch
@@ -125,6 +163,34 @@ def transformers_reference(kind, config, folder, images):
     with torch.no_grad():
         outputs = model(pixels).logits
     return outputs.numpy(), count(model), f"transformers {transformers.__version__}, torch {torch.__version__}"
+
+
+def recurrent_reference(cell, folder, images):
+    """A torch `nn.LSTM` or `nn.GRU`, two layers in both directions, a linear head on the mean over the real steps."""
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.ModuleDict(
+        {
+            "rnn": getattr(torch.nn, cell)(16, 256, num_layers=2, bidirectional=True, batch_first=True),
+            "head": torch.nn.Linear(512, 10),
+        }
+    )
+    outputs = recurrent_logits(module, torch.from_numpy(make_series()))
+    torch.save(module.state_dict(), folder / "model.pth")
+    twice = 4 if cell == "LSTM" else 0  # a second bias that is added to the first: one in ours, except in a GRU
+    return outputs, count(module) - twice * 4 * 256, f"torch {torch.__version__}"
+
+
+def recurrent_logits(module, series):
+    """Logits of a `rnn` and a `head` for series `(examples, length, channels)` that zeros fill up."""
+    import torch
+
+    lengths = (series != 0).any(dim=-1).sum(dim=-1)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(series, lengths, batch_first=True, enforce_sorted=False)
+    with torch.no_grad():
+        steps, _ = torch.nn.utils.rnn.pad_packed_sequence(module["rnn"](packed)[0], batch_first=True)
+        return module["head"](steps.sum(dim=1) / lengths[:, None]).numpy()
 
 
 def normalized(images, mean, std):
@@ -331,6 +397,82 @@ def clip_fixtures(folder):
     np.savez_compressed(folder / "clip_tiny.npz", images=images, texts=texts, versions=versions, **results)
 
 
+def gpt_fixtures(folder):
+    """A tiny GPT-2 with half-precision weights, its logits and what it writes."""
+    import torch
+    import transformers
+
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 12, "vocab_size": 30}
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, bos_token_id=29, eos_token_id=29))
+    shake(model, None, matrices=True)
+    model.half().save_pretrained(folder / "gpt_transformers")
+    ids, model = make_ids(4, 7, 30), model.float()
+    with torch.no_grad():
+        logits = model(torch.from_numpy(ids)).logits.numpy()
+        written = model.generate(torch.from_numpy(ids), max_new_tokens=5, do_sample=False, eos_token_id=None).numpy()[:, 7:]
+        beams = model.generate(torch.from_numpy(ids), max_new_tokens=5, num_beams=3, do_sample=False, eos_token_id=None)
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    arrays = {"ids": ids.astype("int32"), "written": written.astype("int32"), "beams": beams.numpy()[:, 7:].astype("int32")}
+    np.savez_compressed(folder / "gpt_tiny.npz", logits=logits, versions=versions, **arrays)
+
+
+def lstm_fixtures(folder):
+    """A tiny LSTM of token ids and a tiny GRU of series, both of torch, and their logits."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    series, results = make_series(length=6, channels=5), {"versions": f"torch {torch.__version__}"}
+    ids = np.random.default_rng(2).integers(1, 11, (8, 6)) * (series != 0).any(axis=-1)
+    for cell in ("LSTM", "GRU"):
+        rnn = getattr(torch.nn, cell)(5, 4, num_layers=2, bidirectional=True, batch_first=True)
+        module = torch.nn.ModuleDict({"rnn": rnn, "head": torch.nn.Linear(8, 3)})
+        if cell == "LSTM":
+            module["words"] = torch.nn.Embedding(11, 5)
+            words = module["words"](torch.from_numpy(ids)).detach() * torch.from_numpy(ids != 0)[..., None]
+            results |= {"ids": ids.astype("int32"), "lstm": recurrent_logits(module, words)}
+            torch.save(module.state_dict(), folder / "lstm_torch.pth")
+        else:
+            results |= {"series": series, "gru": recurrent_logits(module, torch.from_numpy(series))}
+            save_file(module.state_dict(), folder / "gru_torch.safetensors")
+    np.savez_compressed(folder / "lstm_tiny.npz", **results)
+
+
+def bert_fixtures(folder):
+    """Three tiny BERTs with half-precision weights: one that guesses, one that classifies, one of sentence-transformers."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    ids = make_pairs(length=10, vocabulary=30, start=2, separator=3)[:4].astype("int32")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = transformers.BertConfig(
+        **sizes, vocab_size=30, max_position_embeddings=12, layer_norm_eps=1e-3, id2label={0: "bad", 1: "fair", 2: "good"}
+    )
+    results = {"ids": ids, "versions": f"transformers {transformers.__version__}, torch {torch.__version__}"}
+    kinds = {
+        "guess": (transformers.BertForMaskedLM, lambda outputs: outputs.logits),
+        "classify": (transformers.BertForSequenceClassification, lambda outputs: outputs.logits),
+        "sentences": (transformers.BertModel, lambda outputs: outputs.last_hidden_state),
+    }
+    for name, (kind, output) in kinds.items():
+        model = kind(config)
+        shake(model, None, matrices=True)
+        model.half().save_pretrained(folder / f"bert_{name}")
+        with torch.no_grad():
+            results[name] = output(model.float()(**bert_inputs(ids, separator=3))).numpy()
+    modules = {"0": ("", "Transformer"), "1": ("1_Pooling", "Pooling"), "2": ("2_Normalize", "Normalize")}
+    modules = [
+        {"idx": int(i), "name": i, "path": where, "type": f"sentence_transformers.models.{kind}"}
+        for i, (where, kind) in modules.items()
+    ]
+    (folder / "bert_sentences" / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "bert_sentences" / "modules.json").write_text(json.dumps(modules))
+    pooling = {"word_embedding_dimension": 16, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (folder / "bert_sentences" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    np.savez_compressed(folder / "bert_tiny.npz", **results)
+
+
 def save_half(model, pixels, path, gain=1.0):
     """Draw a network's weights, round them to half precision, save them as its library does; return its logits."""
     import torch
@@ -354,7 +496,17 @@ def save_half(model, pixels, path, gain=1.0):
     return getattr(outputs, "logits", outputs).numpy()
 
 
-FIXTURES = [alexnet_fixtures, clip_fixtures, convnext_fixtures, efficientnet_fixtures, resnet_fixtures, vit_fixtures]
+FIXTURES = [
+    alexnet_fixtures,
+    bert_fixtures,
+    clip_fixtures,
+    convnext_fixtures,
+    efficientnet_fixtures,
+    gpt_fixtures,
+    lstm_fixtures,
+    resnet_fixtures,
+    vit_fixtures,
+]
 
 
 # -------------------------------------------------------------------------------------------- ours (need recipes)
@@ -459,6 +611,47 @@ def our_clip(output):
     return build
 
 
+def our_bert(output):
+    """Return a function that builds our BERT up to the last block, to the pooler, or with the head that guesses."""
+
+    def build(folder):
+        import recipes
+
+        if output == "logits":
+            model = recipes.bert(task="language_model", weights=folder, separator_id=102, mask_id=103)
+            return model, trainable(model)
+        pool = {"last_hidden_state": "mean", "pooler_output": "pooler"}[output]
+        model = recipes.bert(task="embed", weights=folder, separator_id=102, pool=pool)
+        cut = {"last_hidden_state": "block11_norm2", "pooler_output": "pooler"}[output]
+        return recipes.features(model, cut), trainable(model)
+
+    return build
+
+
+def our_gpt(folder):
+    """Our GPT-2 up to the logits after the last tokens."""
+    import keras
+
+    import recipes
+
+    model = recipes.gpt(variant="gpt2", weights=folder)
+    last = keras.layers.Cropping1D((make_ids().shape[1] - 4, 0), dtype="float32")(model.output)
+    return keras.Model(model.input, last), trainable(model)
+
+
+def our_recurrent(cell):
+    """Return a function that builds our LSTM or GRU with the weights of torch's."""
+
+    def build(folder):
+        import recipes
+
+        sizes = {"units": 256, "depth": 2, "standardize": False}
+        model = recipes.lstm((40, 16), 10, cell=cell, weights=folder / "model.pth", **sizes)
+        return model, trainable(model)
+
+    return build
+
+
 def trainable(model):
     return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
@@ -529,6 +722,25 @@ CASES = {
             "logits_per_image": lambda images: {"image": images, "text": make_texts()},
         }.items()
     },
+    **{
+        f"torch nn.{cell}": Case(
+            lambda *io, cell=cell: recurrent_reference(cell, *io),
+            our_recurrent(cell.lower()),
+            inputs=lambda images: make_series(),
+        )
+        for cell in ("LSTM", "GRU")
+    },
+    **{
+        f"transformers {name}": Case(
+            lambda *io, output=output: bert_reference(output, *io), our_bert(output), inputs=lambda images: make_pairs()
+        )
+        for name, output in {
+            "BertModel": "last_hidden_state",
+            "BertModel pooler_output": "pooler_output",
+            "BertForMaskedLM": "logits",
+        }.items()
+    },
+    "transformers GPT2LMHeadModel": Case(gpt_reference, our_gpt, inputs=lambda images: make_ids()),
     "transformers ViTModel": Case(lambda *io: transformers_vit_reference("ViTModel", *io), our_vit_features),
     "transformers ViTForImageClassification": Case(
         lambda *io: transformers_vit_reference("ViTForImageClassification", *io),
@@ -544,12 +756,35 @@ def make_images(side, cell=16):
     return coarse.repeat(cell, axis=1).repeat(cell, axis=2)[:, :side, :side]
 
 
+def make_series(length=40, channels=16):
+    """8 random series of different length, filled up with zeros."""
+    series = np.random.default_rng(1).normal(size=(8, length, channels)).astype("float32")
+    return series * (np.arange(length) < np.linspace(length, 1, 8, dtype=int)[:, None])[..., None].astype("float32")
+
+
+def make_ids(texts=8, length=64, vocabulary=50257):
+    """Random texts of token ids."""
+    return np.random.default_rng(3).integers(1, vocabulary, (texts, length))
+
+
 def make_texts(length=77, vocabulary=49408, end=49407):
     """8 random texts that end at different places, and anything behind."""
     texts = np.random.default_rng(1).integers(1, vocabulary, (8, length))
     texts[texts == end] = 1
     texts[np.arange(8), np.linspace(1, length - 1, 8, dtype=int)] = end
     return texts
+
+
+def make_pairs(length=40, vocabulary=30522, start=101, separator=102):
+    """8 random pairs of texts, each ended by a separator, filled up with zeros; the last but one is a single text."""
+    random = np.random.default_rng(3)
+    ids = random.integers(separator + 1, vocabulary, (8, length))
+    ends = np.linspace(length - 1, 5, 8, dtype=int)
+    for row, end in zip(ids, ends, strict=True):
+        row[0], row[end], row[end + 1 :] = start, separator, 0
+        row[random.integers(2, end - 1)] = separator
+    ids[6, 1 : ends[6]] = separator + 1
+    return ids
 
 
 def write_reference(name, folder):

@@ -61,8 +61,9 @@ class PositionEmbedding(keras.layers.Layer):
 
     def decode(self, tokens, cache, position):
         """Add the vectors of the places from `position` on to the tokens; return `(outputs, cache)`."""
-        size = (tokens.shape[1], self.embedding.shape[1])
-        return tokens + ops.cast(ops.slice(self.embedding, (position, 0), size), tokens.dtype), cache
+        table = ops.convert_to_tensor(self.embedding)
+        size = (tokens.shape[1], table.shape[1])
+        return tokens + ops.cast(ops.slice(table, (position, 0), size), tokens.dtype), cache
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from recipes.data.splitting import LazyRows
-from recipes.layers import CategoryEmbedding
+from recipes.layers import CategoryEmbedding, PositionEmbedding
+from recipes.training.recipe import get_recipe
 
 
 def check_arrays(model, x, y, *, name="data", classes=None):
@@ -33,13 +34,16 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     else:
         x = _check_input(x, model.inputs[0].shape, f"{name} x")
         length = len(x)
+    for tensor in model.inputs:
+        if tuple(tensor.shape) == (None, None) and "int" in tensor.dtype:
+            _check_length(x[tensor.name] if isinstance(x, dict) else x, longest(model), f"{name} x")
     for layer in model.layers:
         if isinstance(layer, CategoryEmbedding):
             _check_categories(x if not isinstance(x, dict) else x["categories"], layer.sizes, f"{name} x['categories']")
         elif isinstance(layer, keras.layers.Embedding) and isinstance(layer.input, keras.KerasTensor):
             ids = x.get(layer.input.name) if isinstance(x, dict) else x
             if ids is not None and any(layer.input is tensor for tensor in model.inputs):
-                _check_tokens(ids, layer.input_dim, f"{name} x[{layer.input.name!r}]")
+                check_tokens(ids, layer.input_dim, f"{name} x[{layer.input.name!r}]")
     if y is None:
         return x, None
     y = _array(y, f"{name} y")
@@ -142,9 +146,25 @@ def _check_categories(ids, sizes, name):
             )
 
 
-def _check_tokens(ids, size, name):
-    if ids.dtype.kind not in "iub" and (ids != np.round(ids)).any():
+def check_tokens(ids, size, name, exact=False):
+    """Raise `ValueError` unless `ids` are token ids below `size`; `exact` refuses whole numbers stored as floats too."""
+    if ids.dtype.kind not in "iub" and (exact or (ids != np.round(ids)).any()):
         raise ValueError(f"{name} must be token ids, integers. Received: dtype {ids.dtype}")
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= size:
         raise ValueError(f"{name} spans {low}..{high}, but the model was built for {size} token ids, 0..{size - 1}.")
+
+
+def _check_length(ids, most, name):
+    length = ids.shape[1]
+    if length == 0:
+        raise ValueError(f"{name} must have at least one token a row. Received: shape {ids.shape}")
+    if most is not None and length > most:
+        raise ValueError(f"{name}: sequence length {length} exceeds max_length {most}; truncate or rebuild")
+
+
+def longest(model):
+    """Return the largest number of tokens that `model` reads, or `None` if its layers and its recipe know no limit."""
+    tables = [layer.embedding.shape[0] for layer in model.layers if isinstance(layer, PositionEmbedding)]
+    said = get_recipe(model).get("arguments", {}).get("max_length")
+    return min([*tables, *([] if said is None else [said])], default=None)

@@ -9,6 +9,14 @@ from recipes.data.splitting import LazyRows
 from recipes.training.checks import check_arrays
 from recipes.training.recipe import get_recipe
 
+NO_PROBABILITIES = {
+    "contrastive": "embeddings of pairs, not probabilities: use model.predict(x), or the towers alone, "
+    'recipes.features(model, "image_embedding").predict(images).',
+    "embed": "embeddings, not probabilities: use model.predict(x).",
+    "language_model": "the logits of every token, which model.predict(ids) returns. recipes.generate(model, ids, ...) "
+    "writes what comes next, recipes.evaluate(model, ids) says how well it guesses.",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -62,11 +70,9 @@ def predict(model, x, *, batch_size=256, verbose=0):
     """
     from recipes.data import Batches
 
-    if get_recipe(model).get("training", {}).get("task") == "contrastive":
-        raise ValueError(
-            "model puts out embeddings of pairs, not probabilities: use model.predict(x), or the towers alone, "
-            'recipes.features(model, "image_embedding").predict(images).'
-        )
+    task = get_recipe(model).get("training", {}).get("task")
+    if task in NO_PROBABILITIES:
+        raise ValueError(f"model puts out {NO_PROBABILITIES[task]} Received: {model.name}, task={task!r}")
     x, _ = check_arrays(model, x, None, name="predict")
     if isinstance(x, LazyRows):
         x, batch_size = Batches(x, None, batch_size, shuffle=False), None
@@ -88,13 +94,16 @@ def evaluate(model, data, *, batch_size=256):
 
     Args:
         model: Model of a builder.
-        data: `(x, y)` arrays, or a `recipes.data.Data`, of which the test part is taken.
+        data: `(x, y)` arrays, or a `recipes.data.Data`, of which the test part is taken; of a language model the ids alone,
+            `{"source", "target"}` of an encoder-decoder.
         batch_size: Examples a step.
 
     Returns:
         Dict of floats: `accuracy`, `balanced_accuracy`, `f1` (macro), `log_loss` and, with two classes, `roc_auc`;
-        `mae`, `rmse` and `r2` for a regression; `accuracy`, `f1` (macro) and `log_loss` (mean over labels) for
-        `"multilabel"`.
+        `mae`, `rmse` and `r2` for a regression, and for a forecaster with a `season` also `naive_mae`, that of
+        `recipes.data.seasonal_naive`; `accuracy`, `f1` (macro) and `log_loss` (mean over labels) for `"multilabel"`;
+        `loss`, `perplexity` and `accuracy`, over all tokens that count, for a language model, the first and the last for
+        `"tokens"`.
 
     Raises:
         ValueError: If the data do not fit the model.
@@ -107,23 +116,32 @@ def evaluate(model, data, *, batch_size=256):
     """
     import sklearn.metrics as measures
 
-    from recipes.data import Batches, Data
+    from recipes.data import Batches, Data, seasonal_naive
 
     data = data.test if isinstance(data, Data) else data
     data = (data.x, data.y) if isinstance(data, Batches) else data
     task = get_recipe(model).get("training", {}).get("task", "classify")
+    if task in ("tokens", "language_model"):
+        from recipes.training.perplexity import evaluate_tokens
+
+        return evaluate_tokens(model, *check_arrays(model, *(data if isinstance(data, tuple) else (data, None))), batch_size)
     classes = model.output_shape[-1] if task == "classify" else None
     x, y = check_arrays(model, *data, classes=classes)
     predictions = predict(model, x, batch_size=batch_size)
     values, labels = predictions.values, predictions.labels
     if task == "regress":
-        y = y.reshape(values.shape)
+        y, values = y.reshape(len(values), -1), values.reshape(len(values), -1)
         error = measures.mean_squared_error(y, values)
-        return {
+        result = {
             "mae": float(measures.mean_absolute_error(y, values)),
             "rmse": float(error**0.5),
             "r2": float(measures.r2_score(y, values)),
         }
+        arguments = get_recipe(model).get("arguments", {})
+        if arguments.get("season"):  # a forecast, which has to beat this
+            naive = seasonal_naive(x, arguments["horizon"], arguments["season"], targets=arguments["targets"])
+            result["naive_mae"] = float(measures.mean_absolute_error(y, naive.reshape(y.shape)))
+        return result
     clipped = np.clip(values, keras.config.epsilon(), 1 - keras.config.epsilon())
     if task == "multilabel":
         log_loss = -np.mean(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))

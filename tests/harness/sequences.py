@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+import recipes
+from recipes.sequence import generate
 from tests.harness.recipes import fitted
 
 
@@ -45,6 +47,41 @@ def check_padding(case):
         assert np.abs(found - expected)[real].max() < 1e-5, "padding changes the output"
         empty = np.full_like(ids, padding)
         assert np.isfinite(_numpy(model({**case.x, key: empty} if key else empty))).all(), "padding alone is not finite"
+
+
+def check_series_padding(case):
+    """More padding changes nothing in a model of series; nor does a series of it alone give anything but numbers."""
+    model = fitted(case).model
+    if model.input_shape[1] is None:
+        wider = np.concatenate([case.x, np.zeros_like(case.x[:, :3])], axis=1)
+        assert np.abs(_numpy(model(wider)) - _numpy(model(case.x))).max() < 1e-5, "padding changes the output"
+    for i in range(1, case.x.shape[1]):  # alone, without what fills it up
+        short = [row for row in range(len(case.x)) if not case.x[row, i:].any()][:1]
+        if short and model.input_shape[1] is None:
+            found = _numpy(model(case.x[short][:, :i]))
+            assert np.abs(found - _numpy(model(case.x[short]))).max() < 1e-5, "padding changes the output"
+    assert np.isfinite(_numpy(model(np.zeros_like(case.x)))).all(), "padding alone is not finite"
+
+
+def check_cached(case):
+    """Text written with a cache is what the whole model says token by token, and one beam writes the same."""
+    model = fitted(case).model
+    facts, most = generate.read_facts(model), 3
+    if isinstance(case.x, dict):  # sources; what is written comes after the token that begins a target
+        prompts = [ids[ids != facts["padding_id"]].tolist() for ids in case.x["source"][:3]]
+        given = [[facts["start_id"]]] * len(prompts)
+    else:
+        prompts = given = [ids[ids != facts["padding_id"]][:n].tolist() for ids, n in zip(case.x, (3, 1, 4), strict=False)]
+    written = recipes.generate(model, prompts, max_new_tokens=most, temperature=0)
+    assert generate.search(model, generate.prepare(model, prompts, most), beams=1) == written, "one beam is not greedy"
+    for prompt, start, text in zip(prompts, given, written, strict=True):
+        ids = np.array([start + text])
+        logits = _numpy(model({"source": np.array([prompt]), "target": ids} if isinstance(case.x, dict) else ids))[0]
+        if facts["padding_id"] is not None:
+            logits[:, facts["padding_id"]] = -np.inf
+        expected = text if len(text) == most else [*text, facts["end_id"]]
+        for place, token in enumerate(expected, start=len(start) - 1):  # within rounding the largest
+            assert logits[place].max() - logits[place, token] < 1e-4, "the cache changes what is written"
 
 
 def _changed(case, change):
