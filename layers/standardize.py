@@ -12,9 +12,12 @@ class Standardize(keras.layers.Layer):
 
     Args:
         invert: Whether to undo: `x * std + mean`. The last layer of a regression uses it.
+        padding_value: Number that fills series up: steps that have it in every column tell `adapt` nothing. `None` if
+            nothing does.
 
     Call arguments:
         x: Float tensor of shape `(..., columns)`.
+        invert: Which way this call goes; `None` as the layer was made.
 
     Returns:
         Tensor of the same shape.
@@ -27,9 +30,10 @@ class Standardize(keras.layers.Layer):
     [[1.0, 0.0]]
     """
 
-    def __init__(self, invert=False, **kwargs):
+    def __init__(self, invert=False, padding_value=None, **kwargs):
         super().__init__(**kwargs)
         self.invert = invert
+        self.padding_value = padding_value
 
     def build(self, input_shape):
         columns = (input_shape[-1],)
@@ -37,12 +41,12 @@ class Standardize(keras.layers.Layer):
         self.std = self.add_weight(name="std", shape=columns, initializer="ones", trainable=False)
         self.count = self.add_weight(name="count", shape=(), initializer="zeros", trainable=False)
 
-    def call(self, x):
+    def call(self, x, invert=None):
         mean, std = ops.cast(self.mean, x.dtype), ops.cast(self.std, x.dtype)
-        return x * std + mean if self.invert else (x - mean) / std
+        return x * std + mean if (self.invert if invert is None else invert) else (x - mean) / std
 
     def adapt(self, values):
-        """Set mean and standard deviation from `values`, an array `(rows, columns)` or `(rows,)`.
+        """Set mean and standard deviation from `values`, an array `(..., columns)` or `(rows,)`.
 
         A column that never changes keeps the standard deviation 1.
         """
@@ -53,6 +57,9 @@ class Standardize(keras.layers.Layer):
             self.built = True
         if values.shape[-1] != self.mean.shape[0]:
             raise ValueError(f"values must have {self.mean.shape[0]} columns. Received: shape {values.shape}")
+        if self.padding_value is not None:
+            real = (values != self.padding_value).any(axis=1)
+            values = values[real] if real.any() else values
         mean, std = values.mean(axis=0), values.std(axis=0)
         std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-12), std, 1.0)
         self.mean.assign(mean.astype("float32"))
@@ -65,4 +72,4 @@ class Standardize(keras.layers.Layer):
         return bool(self.built and ops.convert_to_numpy(self.count) > 0)
 
     def get_config(self):
-        return {**super().get_config(), "invert": self.invert}
+        return {**super().get_config(), "invert": self.invert, "padding_value": self.padding_value}

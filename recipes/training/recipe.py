@@ -5,6 +5,7 @@ import importlib
 import inspect
 
 import keras
+import numpy as np
 
 import recipes
 from recipes.layers import Standardize
@@ -208,9 +209,10 @@ def adapt_model(model, x, y=None):
     """Set the statistics of every `Standardize` layer of `model` from training data; compile again afterwards."""
     for layer in model.layers:
         if isinstance(layer, Standardize) and not layer.invert:
-            layer.adapt(x["numeric"] if isinstance(x, dict) else x)
+            layer.adapt(x[layer.input.name] if isinstance(x, dict) else x)
         elif isinstance(layer, Standardize) and y is not None:
-            layer.adapt(y)
+            # the steps of a forecast are in one unit
+            layer.adapt(np.reshape(y, (-1, layer.input.shape[-1])) if len(layer.input.shape) == 3 else y)
         elif isinstance(layer, Standardize):
             raise ValueError('adapt must be (x, y) for task="regress": the targets are standardised too. Received: x only.')
 
