@@ -23,6 +23,7 @@ import csv
 import dataclasses
 import datetime
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ def clip_reference(output, folder, images):
 
 
 def bert_reference(output, folder, images):
-    """BERT base of transformers as a folder; its `"last_hidden_state"`, `"pooler_output"` or `"logits"` of pairs of texts."""
+    """BERT base of transformers as a folder; what it calls `output`, of pairs of texts."""
     import torch
     import transformers
 
@@ -191,6 +192,96 @@ def recurrent_logits(module, series):
     with torch.no_grad():
         steps, _ = torch.nn.utils.rnn.pad_packed_sequence(module["rnn"](packed)[0], batch_first=True)
         return module["head"](steps.sum(dim=1) / lengths[:, None]).numpy()
+
+
+def encoder_decoder_reference(norm_first, folder, images):
+    """A torch `nn.Transformer` of the paper's base size, with embeddings, places and logits, as `weights.npz`."""
+    import torch
+
+    source, target = make_phrases()
+    module = encoder_decoder(norm_first, (1000, 800), width=512, depth=6, heads=8, hidden=2048)
+    outputs = encoder_decoder_logits(module, source, target)
+    np.savez(folder / "weights.npz", **encoder_decoder_tensors(module))
+    return outputs, count(module), f"torch {torch.__version__}"
+
+
+def encoder_decoder(norm_first, vocabularies, width, depth, heads, hidden):
+    """The modules of a torch transformer with new weights. After the sum, torch's own would normalise the end twice."""
+    import torch
+    from torch import nn
+
+    sizes = {"d_model": width, "nhead": heads, "dim_feedforward": hidden, "norm_first": norm_first, "batch_first": True}
+    last = (lambda: nn.LayerNorm(width)) if norm_first else (lambda: None)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**sizes), depth, last(), enable_nested_tensor=False)
+    decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**sizes), depth, last())
+    parts = {
+        "source": nn.Embedding(vocabularies[0], width),
+        "target": nn.Embedding(vocabularies[1], width),
+        "transformer": nn.Transformer(width, heads, custom_encoder=encoder, custom_decoder=decoder, batch_first=True),
+        "logits": nn.Linear(width, vocabularies[1]),
+    }
+    module = nn.ModuleDict(parts)
+    shake(module, None, matrices=True)
+    with torch.no_grad():
+        for part in ("source", "target"):  # which the square root of the width multiplies
+            module[part].weight.normal_(std=width**-0.5)
+    return module
+
+
+def encoder_decoder_logits(module, source, target):
+    """Logits of `encoder_decoder` for ids `(batch, length)` that zeros fill up."""
+    import torch
+
+    width, length = module["source"].embedding_dim, max(source.shape[1], target.shape[1])
+    angles = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2, dtype=torch.float64) / width)
+    places = torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(length, width).float()
+    ids = {"source": torch.from_numpy(source), "target": torch.from_numpy(target)}
+    padding = ids["source"] == 0
+    with torch.no_grad():
+        tokens = {part: module[part](ids[part]) * width**0.5 + places[: ids[part].shape[1]] for part in ids}
+        outputs = module["transformer"](
+            tokens["source"],
+            tokens["target"],
+            tgt_mask=torch.triu(torch.ones(target.shape[1], target.shape[1], dtype=torch.bool), diagonal=1),
+            src_key_padding_mask=padding,
+            memory_key_padding_mask=padding,
+        )
+        return module["logits"](outputs).numpy()
+
+
+def encoder_decoder_tensors(module):
+    """The weights of `encoder_decoder` by the paths that our variables have."""
+    found, layers = {}, {"self_attn.in_proj": "attention/qkv", "self_attn.out_proj": "attention/output"}
+    layers |= {"multihead_attn.in_proj": "cross", "multihead_attn.out_proj": "cross/output", "linear1": "mlp1"}
+    layers |= {"linear2": "mlp2", "norm1": "norm1", "norm2": "norm2", "norm3": "norm3"}
+    for name, tensor in module.state_dict().items():
+        layer, kind = re.fullmatch(r"(.+)[._](weight|bias)", name).groups()
+        block = re.fullmatch(r"transformer\.(encoder|decoder)\.layers\.(\d+)\.(.+)", layer)
+        if block:
+            ours = f"{block[1]}{block[2]}_{layers[block[3]]}"
+        else:
+            ours = layer.replace("transformer.", "").replace(".norm", "_norm")
+        if ours in ("source", "target"):
+            found[f"{ours}_embedding/embeddings"] = tensor.numpy()
+            continue
+        if "norm" in ours:
+            kind = {"weight": "gamma", "bias": "beta"}[kind]
+        else:
+            kind, tensor = ("kernel", tensor.T) if kind == "weight" else ("bias", tensor)
+        if ours.endswith("cross"):
+            width = tensor.shape[-1] // 3
+            found[f"{ours}/query/{kind}"] = tensor[..., :width].numpy()
+            found[f"{ours}/key_value/{kind}"] = tensor[..., width:].numpy()
+        else:
+            found[f"{ours}/{kind}"] = tensor.numpy()
+    return found
+
+
+def make_phrases(count=8, lengths=(24, 12), vocabularies=(1000, 800)):
+    """Sources of every length, which zeros fill up, and targets."""
+    random = np.random.default_rng(4)
+    source, target = (random.integers(1, size, (count, length)) for size, length in zip(vocabularies, lengths, strict=True))
+    return source * (np.arange(lengths[0]) < random.integers(1, lengths[0] + 1, (count, 1))), target
 
 
 def normalized(images, mean, std):
@@ -438,6 +529,23 @@ def lstm_fixtures(folder):
     np.savez_compressed(folder / "lstm_tiny.npz", **results)
 
 
+def transformer_fixtures(folder):
+    """A tiny torch transformer with normalisation before and after the sum: weights by our names, and logits."""
+    import torch
+
+    source, target = make_phrases(count=3, lengths=(6, 5), vocabularies=(11, 13))
+    results = {"source": source.astype("int32"), "target": target.astype("int32"), "versions": f"torch {torch.__version__}"}
+    for name, norm_first in {"pre": True, "post": False}.items():
+        module = encoder_decoder(norm_first, (11, 13), width=8, depth=2, heads=2, hidden=12)
+        tensors = {key: tensor.half() for key, tensor in module.state_dict().items()}
+        module.load_state_dict(tensors)  # rounded
+        weights = sorted(encoder_decoder_tensors(module).items())  # in one array: a hundred small ones take more room
+        results[f"{name}/names"] = [key for key, _ in weights]
+        results[f"{name}/values"] = np.concatenate([tensor.reshape(-1) for _, tensor in weights]).astype("float16")
+        results[f"{name}/logits"] = encoder_decoder_logits(module, source, target)
+    np.savez_compressed(folder / "transformer_tiny.npz", **results)
+
+
 def bert_fixtures(folder):
     """Three tiny BERTs with half-precision weights: one that guesses, one that classifies, one of sentence-transformers."""
     import torch
@@ -505,6 +613,7 @@ FIXTURES = [
     gpt_fixtures,
     lstm_fixtures,
     resnet_fixtures,
+    transformer_fixtures,
     vit_fixtures,
 ]
 
@@ -639,6 +748,23 @@ def our_gpt(folder):
     return keras.Model(model.input, last), trainable(model)
 
 
+def our_encoder_decoder(norm_first):
+    """Return a function that builds our transformer with torch's weights."""
+
+    def build(folder):
+        import recipes
+        from recipes.weights import assign
+
+        model = recipes.transformer(
+            variant="base", vocabulary_size=1000, target_vocabulary_size=800, tied=False, norm_first=norm_first
+        )
+        tensors = dict(np.load(folder / "weights.npz"))
+        assign(model, {name: (name, None) for name in tensors}, tensors)
+        return model, trainable(model)
+
+    return build
+
+
 def our_recurrent(cell):
     """Return a function that builds our LSTM or GRU with the weights of torch's."""
 
@@ -739,6 +865,14 @@ CASES = {
             "BertModel pooler_output": "pooler_output",
             "BertForMaskedLM": "logits",
         }.items()
+    },
+    **{
+        f"torch nn.Transformer norm_first={norm_first}": Case(
+            lambda *io, norm_first=norm_first: encoder_decoder_reference(norm_first, *io),
+            our_encoder_decoder(norm_first),
+            inputs=lambda images: dict(zip(("source", "target"), make_phrases(), strict=True)),
+        )
+        for norm_first in (False, True)
     },
     "transformers GPT2LMHeadModel": Case(gpt_reference, our_gpt, inputs=lambda images: make_ids()),
     "transformers ViTModel": Case(lambda *io: transformers_vit_reference("ViTModel", *io), our_vit_features),

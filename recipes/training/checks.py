@@ -79,6 +79,16 @@ def _array(value, name):
 
 
 def _check_input(value, expected, name):
+    if (
+        isinstance(value, (list, tuple, np.ndarray))
+        and getattr(value, "ndim", 1)
+        and len(value)
+        and isinstance(value[0], str)
+    ):
+        raise ValueError(
+            f"{name} holds texts, and the model takes numbers. Make token ids of them: `recipes.data.Tokenizer.load(folder)"
+            f".encode(texts)`, or `Tokenizer.train(texts)` for a tokenizer of your own. Received: {value[0][:40]!r}"
+        )
     array = _array(value, name)
     if array.dtype.kind in "US":
         raise ValueError(f"{name} must be numbers. Received: dtype {array.dtype}")
