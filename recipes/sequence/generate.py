@@ -135,7 +135,7 @@ def prepare(model, ids, max_new_tokens, stop_ids=()):
         lengths=lengths,
         end=end,
         most=max_new_tokens,
-        first=first // 16 * 16 or first,
+        first=first // 16 * 16 or 1 << first.bit_length() - 1,
         stop_ids=read_stops(stop_ids, facts),
         padding_id=facts["padding_id"],
     )

@@ -17,7 +17,7 @@ BLOCK = {
     "mlp1": "mlp.c_fc",
     "mlp2": "mlp.c_proj",
 }
-UNUSED = r"attn\.(masked_)?bias$"  # the causal mask; the biases are called attn.c_attn.bias and attn.c_proj.bias
+UNUSED = r"(^|\.)attn\.(masked_)?bias$"  # the causal mask; the biases are called attn.c_attn.bias and attn.c_proj.bias
 TOKENS, POSITIONS, HEAD = "wte.weight", "wpe.weight", "lm_head.weight"
 
 
