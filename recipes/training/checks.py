@@ -40,10 +40,11 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     for layer in model.layers:
         if isinstance(layer, CategoryEmbedding):
             _check_categories(x if not isinstance(x, dict) else x["categories"], layer.sizes, f"{name} x['categories']")
-        elif isinstance(layer, keras.layers.Embedding) and isinstance(layer.input, keras.KerasTensor):
-            ids = x.get(layer.input.name) if isinstance(x, dict) else x
-            if ids is not None and any(layer.input is tensor for tensor in model.inputs):
-                check_tokens(ids, layer.input_dim, f"{name} x[{layer.input.name!r}]")
+        elif isinstance(layer, keras.layers.Embedding):
+            read = {id(tensor) for node in layer._inbound_nodes for tensor in node.input_tensors}  # source and target, maybe
+            for tensor in model.inputs:
+                if id(tensor) in read:
+                    check_tokens(x[tensor.name] if isinstance(x, dict) else x, layer.input_dim, f"{name} x[{tensor.name!r}]")
     if y is None:
         return x, None
     y = _array(y, f"{name} y")
