@@ -105,7 +105,7 @@ def _is_tied(tensors, head, bias):
 
 def _by_number(name):
     """A key that sorts names by the numbers in them: rnns.2 before rnns.10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
 def convert_cudnn(kernel, recurrent_kernel, bias):
