@@ -1,6 +1,6 @@
 """GPT: the numbers of transformers, its files in and out of place, its ways of training, and attention by parts.
 
-The fixture was made by benchmarks/parity.py --fixtures from transformers 5.23.0 and torch 2.14.1.
+The fixture was made by benchmarks/parity.py --fixtures from transformers 5.24.0 and torch 2.14.1.
 """
 
 import json
