@@ -43,14 +43,12 @@ def test_prompts_of_different_length_get_what_they_get_alone(model):
     assert recipes.generate(model, PROMPTS[:1], max_new_tokens=NEW, seed=3) == drawn[:1]
 
 
-@pytest.mark.any_backend
 def test_the_seed_fixes_what_is_drawn(model):
     first, again, other = (recipes.generate(model, PROMPTS, max_new_tokens=NEW, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
     assert not any(0 in text for text in first)  # padding is never written
 
 
-@pytest.mark.any_backend
 def test_little_choice_is_none(model):
     greedy = recipes.generate(model, PROMPTS, max_new_tokens=NEW, temperature=0)
     for arguments in ({"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}):
@@ -169,7 +167,6 @@ def test_models_that_cannot_write():
 # What else is made of a language model's logits
 
 
-@pytest.mark.any_backend
 def test_evaluate(model):
     ids = np.array([[3, 4, 5, 0], [7, 1, 2, 9]])
     found = recipes.evaluate(model, ids, batch_size=1)
