@@ -19,6 +19,9 @@ class Bias(keras.layers.Layer):
     (2, 5, 8)
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
     def build(self, input_shape):
         self.bias = self.add_weight(name="bias", shape=(input_shape[-1],), initializer="zeros")
 

@@ -19,6 +19,9 @@ class FirstToken(keras.layers.Layer):
     [[1.0, 2.0]]
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
     def call(self, tokens):
         return tokens[:, 0]
 

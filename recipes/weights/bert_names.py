@@ -111,11 +111,12 @@ def read_settings(path, heads, padding_id):
         "model_type": config.get("model_type", "bert"),
         "hidden_act": config.get("hidden_act", "gelu"),
         "position_embedding_type": config.get("position_embedding_type", "absolute"),
+        "is_decoder": config.get("is_decoder", False),
         "num_attention_heads": config.get("num_attention_heads", 12),
         "pad_token_id": config.get("pad_token_id", 0),
     }
     ours = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    ours |= {"num_attention_heads": heads, "pad_token_id": padding_id}
+    ours |= {"is_decoder": False, "num_attention_heads": heads, "pad_token_id": padding_id}
     for key, value in ours.items():
         if value is not None and said[key] != value:
             raise ValueError(
