@@ -72,7 +72,7 @@ def test_a_language_model_of_torch(tmp_path):
 
 
 def test_files_that_do_not_fit(tmp_path):
-    with pytest.raises(ValueError, match="do not fit .*block0_lstm/forward_lstm/lstm_cell/kernel"):
+    with pytest.raises(ValueError, match="do not fit .*block0_lstm/forward_block0_lstm/lstm_cell/kernel"):
         text_model(weights=LSTM, units=5)
     with pytest.raises(ValueError, match="do not fit .*block1"):
         text_model(weights=LSTM, depth=1)

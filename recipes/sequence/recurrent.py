@@ -27,9 +27,8 @@ def recurrent_stack(x, mask, *, units, depth, cell="lstm", bidirectional=True, d
     for i in range(depth):
         if i and dropout:
             x = keras.layers.Dropout(dropout, name=f"block{i - 1}_dropout")(x)
-        name = cell if bidirectional else f"block{i}_{cell}"
-        layer = CELLS[cell](units, return_sequences=sequences or i < depth - 1, name=name)
-        if bidirectional:
+        layer = CELLS[cell](units, return_sequences=sequences or i < depth - 1, name=f"block{i}_{cell}")
+        if bidirectional:  # of the same name, because a model that is loaded knows the inner one alone in its paths
             layer = keras.layers.Bidirectional(layer, name=f"block{i}_{cell}")
         x = layer(x) if mask is None else layer(x, mask=mask)
     return x
