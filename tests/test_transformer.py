@@ -11,7 +11,6 @@ import pytest
 
 import recipes
 from recipes.layers import CrossAttention, SinusoidPosition
-from recipes.sequence.generate import prepare, search
 from tests.pairs import VOCABULARY, answers, reversals, score, without_cache
 
 FIXTURE = Path(__file__).parent / "fixtures" / "transformer_tiny.npz"
@@ -53,14 +52,12 @@ def test_token_by_token_it_writes_what_the_whole_model_says(trained):
     assert recipes.generate(trained, TEST["source"][:3], max_new_tokens=8, temperature=0) == expected
 
 
-def test_beams(trained):
-    untrained = recipes.transformer(**SMALL, **PLAIN, tied=False)
-    for model in (trained, untrained):
-        greedy = recipes.generate(model, TEST["source"], max_new_tokens=8, temperature=0)
-        assert search(model, prepare(model, TEST["source"], 8), beams=1) == greedy
-        found = recipes.generate(model, TEST["source"], max_new_tokens=8, beams=4, length_penalty=0.6)
-        scores = [score(model, TEST["source"], texts, power=0.6).mean() for texts in (found, greedy)]
-        assert scores[0] >= scores[1] - 1e-5
+def test_beams_find_what_is_likelier():
+    model = recipes.transformer(**SMALL, **PLAIN, tied=False)  # untrained, its probabilities are so even that beams differ
+    greedy = recipes.generate(model, TEST["source"], max_new_tokens=8, temperature=0)
+    found = recipes.generate(model, TEST["source"], max_new_tokens=8, beams=4, length_penalty=0.6)
+    scores = [score(model, TEST["source"], texts, power=0.6).mean() for texts in (found, greedy)]
+    assert scores[0] > scores[1]
 
 
 def test_padding_of_the_sources_does_not_matter(trained):

@@ -3,7 +3,7 @@
 import keras
 
 from recipes.blocks import add_branch
-from recipes.layers import CrossAttention, PaddingMask, SelfAttention, SinusoidPosition
+from recipes.layers import CrossAttention, LengthMask, SelfAttention, SinusoidPosition
 from recipes.sequence.seq2seq import check_vocabularies
 from recipes.training.language import LanguageModel
 from recipes.training.recipe import builder, check_choice, check_count, check_fraction, compile_model, head, training_row
@@ -86,7 +86,7 @@ def transformer(
         norm_first: Whether a branch normalises what it reads, which trains more easily, and not the sum behind it, as in
             the paper; `None` as the variant says.
         tied: Whether the embeddings of the target are the matrix of the logits too.
-        padding_id: Id that fills rows up: unseen in the source and no target.
+        padding_id: Id that fills rows up on the right: unseen in the source and no target.
         start_id: Id that a target begins with.
         end_id: Id that ends a target.
         training: Row of `TRAINING`, how `recipes.fit` trains: `recipes.list_training("transformer")`.
@@ -140,7 +140,7 @@ def transformer(
     inputs = {part: keras.Input((None,), dtype="int32", name=part) for part in ("source", "target")}
     table = token_table(target_vocabulary_size, width, "embedding" if shared else "target_embedding")
     source_table = table if shared else token_table(vocabulary_size, width, "source_embedding")
-    mask = PaddingMask(padding_id, name="source_mask")(inputs["source"])
+    mask = LengthMask(padding_id, name="source_mask")(inputs["source"])
     x = place(source_table(inputs["source"]), max_length, dropout, "source")  # (batch, source length, width)
     for i in range(depth):
         x = encoder_block(x, mask, f"encoder{i}", **block)
