@@ -1,0 +1,198 @@
+"""English spelling to sound by encoder-decoders: the share of 2,000 test words said wrong after a given time of training.
+
+    python benchmarks/spelling.py --data DATA/cmudict.tsv.gz [--minutes 20] [--systems NAME ...] [--seeds 0]
+
+A line of the data is a word and its sounds in ARPAbet: `abbey	AE1 B IY0`. The split is fixed: of the sorted words, shuffled
+with seed 0, 2,000 for the test, 2,000 to choose settings by, the rest for training. A word is wrong unless every sound is
+right, the stress of its vowels included. Training words of more than 14 letters or sounds, 1 in 150, are left out, since all
+rows would be as long as the longest; none of the test words are. Ours is `recipes.fit(model, pairs, epochs=E)` with the
+defaults of the builder, E the largest number of epochs that a few timed steps say fits into the minutes, at least 1.
+Decoding is a beam search with 4 beams. Nobody sees the test words before the end.
+
+Rows already in benchmarks/results/spelling.csv are not run again. `--words N` trains on N words, to try the script.
+"""
+
+import argparse
+import csv
+import datetime
+import gzip
+import os
+import platform
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import recipes
+
+RESULTS = Path(__file__).parent / "results" / "spelling.csv"
+SYSTEMS = {
+    "seq2seq": ("seq2seq", {}),
+    "transformer": ("transformer", {}),
+}
+START, END, FIRST = 1, 2, 3  # among the sounds; 0 is padding
+LONGEST = 14  # letters and sounds of a training word
+HELD_OUT = 2000
+BEAMS = 4
+PROBE = 12  # timed steps, the first two of which are left out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--words", type=int, help="number of training words, instead of all")
+    arguments = parser.parse_args()
+    train, validation, test, sounds = load(arguments.data)
+    train = train[: arguments.words]
+    for seed in arguments.seeds:
+        for system in arguments.systems:
+            key = {"data": arguments.data.name, "words": len(train), "minutes": f"{arguments.minutes:g}"}
+            key |= {"system": system, "seed": seed}
+            if not done(RESULTS, key):
+                found = measure(system, seed, train, validation, test, sounds, 60 * arguments.minutes)
+                append(RESULTS, {**key, **found})
+    for row in read(RESULTS):
+        print(
+            f"{row['system']:12s} seed {row['seed']}, {row['words']} words, {row['minutes']} minutes: "
+            f"{float(row['word_error']):.1%} of the test words wrong, {float(row['sound_error']):.1%} of the sounds"
+        )
+
+
+def measure(system, seed, train, validation, test, sounds, seconds):
+    family, given = SYSTEMS[system]
+    sizes = {"vocabulary_size": 27, "target_vocabulary_size": FIRST + len(sounds), "start_id": START, "end_id": END}
+    pairs = encode(train, sounds)
+
+    def build():
+        keras.utils.set_random_seed(seed)
+        return getattr(recipes, family)(**sizes, **given)
+
+    model, facts = fit_within(build, pairs, seconds)
+    found = {}
+    for name, part in {"validation_word_error": validation, "word_error": test}.items():
+        start = time.perf_counter()
+        source = [[ord(letter) - 96 for letter in word] for word, _ in part]
+        spoken = write(model, source, max_new_tokens=30, beams=BEAMS)
+        elapsed = time.perf_counter() - start
+        right = [[sounds.index(sound) + FIRST for sound in spoken_so] for _, spoken_so in part]
+        found[name] = f"{np.mean([a != b for a, b in zip(spoken, right, strict=True)]):.4f}"
+    errors = sum(distance(a, b) for a, b in zip(spoken, right, strict=True))
+    return {
+        **found,
+        "sound_error": f"{errors / sum(map(len, right)):.4f}",
+        "decode_seconds": round(elapsed, 1),
+        **facts,
+    }
+
+
+def load(path):
+    """Return training, validation and test words as lists of `(word, list of sounds)`, and all sounds in order."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = sorted(line.rstrip("\n").split("\t") for line in file)
+    rows = [(word, sounds.split()) for word, sounds in rows]
+    order = np.random.default_rng(0).permutation(len(rows))
+    rows = [rows[i] for i in order]
+    test, validation, train = rows[:HELD_OUT], rows[HELD_OUT : 2 * HELD_OUT], rows[2 * HELD_OUT :]
+    train = [(word, sounds) for word, sounds in train if max(len(word), len(sounds)) <= LONGEST]
+    return train, validation, test, sorted({sound for _, sounds in rows for sound in sounds})
+
+
+def encode(rows, sounds):
+    """Return `{"source", "target"}` ids."""
+    numbers = {sound: i for i, sound in enumerate(sounds, start=FIRST)}
+    return {
+        "source": padded([[ord(letter) - 96 for letter in word] for word, _ in rows]),
+        "target": padded([[START, *(numbers[sound] for sound in spoken), END] for _, spoken in rows]),
+    }
+
+
+def padded(rows):
+    found = np.zeros((len(rows), max(map(len, rows))), "int32")
+    for row, ids in zip(found, rows, strict=True):
+        row[: len(ids)] = ids
+    return found
+
+
+def distance(a, b):
+    """Return the least number of sounds to put in, leave out or replace to make `b` of `a`."""
+    costs = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        before, costs[0] = costs[0], i
+        for j, y in enumerate(b, start=1):
+            before, costs[j] = costs[j], min(costs[j] + 1, costs[j - 1] + 1, before + (x != y))
+    return costs[-1]
+
+
+# --------------------------------------------------------------------------------- what benchmarks/translation.py uses too
+
+
+def fit_within(build, pairs, seconds, most=10_000):
+    """Train what `build()` returns for as many epochs as fit into the time, up to `most`; return it and facts of the run."""
+    model = build()
+    size, clock = model.recipe["training"]["batch_size"], Steps()
+    few = {part: ids[: PROBE * size] for part, ids in pairs.items()}
+    recipes.fit(model, few, epochs=1, batch_size=size, verbose=0, callbacks=[clock])
+    step = float(np.median(np.diff(clock.times)[1:])) if len(clock.times) > 2 else 0.01
+    epochs = min(most, max(1, int(seconds / (step * len(pairs["target"]) / size))))
+    print(f"{model.name}: {1000 * step:.0f} ms a step of {size}, so {epochs} epochs", flush=True)
+    model, start, cpu = build(), time.perf_counter(), time.process_time()
+    recipes.fit(model, pairs, epochs=epochs, batch_size=size, verbose=2)
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+    facts = {
+        "epochs": epochs,
+        "seconds": round(elapsed),
+        "cpu_seconds": round(cpu),
+        "parameters": model.count_params(),
+        "date": datetime.date.today().isoformat(),
+        "made_with": f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}, "
+        f"Python {platform.python_version()}, {os.cpu_count()} cores",
+    }
+    return model, facts
+
+
+def write(model, source, rows=200, **arguments):
+    """Return what `recipes.generate` does, some rows at a time: the states of all beams together would take gigabytes."""
+    parts = [source[i : i + rows] for i in range(0, len(source), rows)]
+    return [text for part in parts for text in recipes.generate(model, part, **arguments)]
+
+
+class Steps(keras.callbacks.Callback):
+    """Notes the time after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.times.append(time.perf_counter())
+
+
+def done(path, key):
+    """Whether a row of the file has these values."""
+    return any(all(row[name] == str(value) for name, value in key.items()) for row in read(path))
+
+
+def read(path):
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path, row):
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
