@@ -276,3 +276,23 @@ def test_a_vector_takes_a_head_and_has_none_to_learn(tmp_path):
     again, ids = recipes.load_model(tmp_path / "model"), np.array([[2, 5, 7, 3, 0]])
     np.testing.assert_array_equal(again(ids), classifier(ids))
     np.testing.assert_allclose(np.linalg.norm(recipes.features(again, "embedding")(ids)), 1, rtol=1e-5)
+
+
+def test_a_model_of_tokens_takes_a_head_for_the_whole():
+    model, ids = recipes.replace_head(small(4, task="tokens"), 3), np.array([[2, 5, 7, 3, 0, 0], [0] * 6])
+    found = np.asarray(model(ids))
+    assert found.shape == (2, 3) and np.isfinite(found).all() and "builder" not in model.recipe
+    np.testing.assert_allclose(model(ids[:, :5]), found, atol=1e-6)
+    guess = small(task="language_model", mask_id=4)
+    with pytest.raises(ValueError, match="output must name the layer of bert .* 'mlm_dense'"):
+        recipes.replace_head(guess, 3)
+    assert recipes.replace_head(guess, 3, output="block0_norm2").output_shape == (None, 3)
+
+
+def test_what_a_model_of_tokens_reaches():
+    random = np.random.default_rng(0)
+    ids = random.integers(1, 20, (32, 6))
+    labels = np.where(np.arange(6) < 4, ids % 3, -1)
+    model = small(3, task="tokens", learning_rate=1e-2)
+    recipes.fit(model, (ids, labels), epochs=12, verbose=0)
+    assert recipes.evaluate(model, (ids, labels))["accuracy"] > 0.9

@@ -170,3 +170,10 @@ def test_the_real_package_reads_its_cache(tmp_path, monkeypatch):
     other = NAME.replace(REVISION, REVISION[::-1])
     with pytest.raises(ValueError, match="could not be downloaded.*Check the name"):
         find_file(other)
+
+
+def test_files_of_sentence_transformers_come_too(hub):
+    shutil.copytree(FIXTURES / "bert_sentences", hub.folder, dirs_exist_ok=True)
+    model = recipes.bert(weights=NAME, task="embed")
+    assert {"modules.json", "1_Pooling/config.json"} < {file for _, file, _ in hub.calls}
+    assert model.recipe["arguments"]["normalize"] is True and model.output_shape == (None, 16)

@@ -43,7 +43,7 @@ class Tokenizer:
     >>> tokenizer = Tokenizer.train(["the cat sat", "the dog sat"], "character")
     >>> ids = tokenizer.encode(["the dog", "a"])
     >>> ids.shape, str(ids.dtype), ids[1].tolist()
-    ((2, 9), 'int32', [2, 8, 3, 0, 0, 0, 0, 0, 0])
+    ((2, 9), 'int32', [2, 7, 3, 0, 0, 0, 0, 0, 0])
     >>> tokenizer.decode(ids)
     ['the dog', 'a']
     """

@@ -12,6 +12,7 @@ import numpy as np
 
 from recipes.callbacks import WarmupCosine
 from recipes.data.pipeline import fit_batches
+from recipes.layers import MaskedPool, PaddingMask
 from recipes.training.checks import check_arrays
 from recipes.training.fit import default_batch_size, prepare
 from recipes.training.graph import (
@@ -164,6 +165,14 @@ def replace_head(model, num_classes, *, task="classify", output=None, dropout=No
                 f"its recipe could not rebuild it with another. Received: dropout={dropout}"
             )
     if len(x.shape) > 2:
+        if operation_of(x).name == "features":  # of every token; the new head's features are those of the whole
+            if not isinstance(operation_of(x), keras.layers.Dropout):
+                raise ValueError(
+                    f"output must name the layer of {model.name} to put the head on, such as "
+                    f"{operation_of(sources_of(x)[0]).name!r}: its features are of single tokens. Received: output=None"
+                )
+            x = sources_of(x)[0]
+        recipe.pop("builder", None)  # it would not average
         x = _average(x, model)  # (batch, channels)
     if operation_of(x).name != "features":
         x = keras.layers.Dropout(dropout or 0.0, name="features")(x)
@@ -462,11 +471,14 @@ def _recompile(model, optimizer=None):
 
 
 def _average(x, model):
-    """Average `(batch, ..., channels)` over all positions; those of padding are left out where the model takes a mask."""
+    """Average `(batch, ..., channels)` over all positions but those of padding, where the model takes or makes a mask."""
     layers = keras.layers
     pools = {3: layers.GlobalAveragePooling1D, 4: layers.GlobalAveragePooling2D, 5: layers.GlobalAveragePooling3D}
-    pool = pools[len(x.shape)](name="head_pool" if "pool" in {layer.name for layer in model.layers} else "pool")
-    inputs = inputs_of(model)
+    name = "head_pool" if "pool" in {layer.name for layer in model.layers} else "pool"
+    masks = [layer for layer in model.layers if isinstance(layer, PaddingMask)]
+    if len(x.shape) == 3 and len(masks) == len(model.inputs) == 1:
+        return MaskedPool(name=name)(x, mask=masks[0].output)
+    pool, inputs = pools[len(x.shape)](name=name), inputs_of(model)
     if len(x.shape) == 3 and isinstance(inputs, dict) and "padding_mask" in inputs:  # KerasHub's name for it
         return pool(x, mask=inputs["padding_mask"])
     return pool(x)
