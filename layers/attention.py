@@ -60,6 +60,25 @@ def _attend(query, key, value, *, causal, locality, padding_mask, position, scal
     return ops.dot_product_attention(query, key, value, mask=mask, scale=scale)
 
 
+def attend_cache(query, keys, values, *, position, locality=False, scale=None):
+    """Do what a causal `attend` does for a few tokens, with keys and values as a cache holds them.
+
+    Args:
+        query: Float tensor `(batch, n, heads, width)` of the tokens from `position` on.
+        keys, values: Float tensors `(batch, heads, length, width)`: heads first, so that no step moves them about.
+        position, locality, scale: As in `attend`.
+
+    Returns:
+        Float tensor `(batch, n, heads, width)`.
+    """
+    query = ops.swapaxes(query, 1, 2)  # (batch, heads, n, width)
+    rows, columns = position + ops.arange(query.shape[2])[:, None], ops.arange(keys.shape[2])
+    product = ops.cast(ops.matmul(query, ops.swapaxes(keys, 2, 3)), "float32")  # (batch, heads, n, length)
+    product = product * (query.shape[-1] ** -0.5 if scale is None else scale)
+    product = ops.where(sees(rows, columns, True, locality), product, -1e30)
+    return ops.swapaxes(ops.matmul(ops.cast(ops.softmax(product, axis=-1), values.dtype), values), 1, 2)
+
+
 def sees(rows, columns, causal, locality):
     """Return whether the tokens at `rows` `(n, 1)` see those at `columns` `(length,)`: bool `(n, length)`."""
     if not locality:

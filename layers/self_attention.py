@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from recipes.layers.attention import attend, rotate
+from recipes.layers.attention import attend, attend_cache, rotate
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -106,7 +106,7 @@ class SelfAttention(keras.layers.Layer):
         if not self.causal:
             raise ValueError(f"causal must be True to decode. Received: {self.name} with causal=False")
         width = self.qkv.units // 3
-        shape = (batch, length, self.heads, width // self.heads)
+        shape = (batch, self.heads, length, width // self.heads)
         return tuple(ops.zeros(shape, dtype or self.compute_dtype) for _ in ("key", "value"))
 
     def decode(self, tokens, cache, position, padding_mask=None):
@@ -123,12 +123,14 @@ class SelfAttention(keras.layers.Layer):
         """
         query, key, value = self._project(tokens, position)
         cache = tuple(
-            ops.slice_update(old, (0, position, 0, 0), ops.cast(new, old.dtype))
+            ops.slice_update(old, (0, 0, position, 0), ops.cast(ops.swapaxes(new, 1, 2), old.dtype))
             for old, new in zip(cache, (key, value), strict=True)
         )
         if isinstance(position, int) and position == 0:
             return self._mix(query, key, value), cache
-        return self._mix(query, *cache, position=position), cache
+        scale = 1.0 if self.locality else None
+        mixed = attend_cache(query, *cache, position=position, locality=self.locality, scale=scale)
+        return self.mix(ops.reshape(mixed, (-1, tokens.shape[1], self.mix.units))), cache
 
     def _project(self, tokens, position):
         length, width = ops.shape(tokens)[1], tokens.shape[-1]
