@@ -159,8 +159,8 @@ def hypermodel(builder, input_shape, num_classes, *, space=None, **fixed):
 
     Args:
         builder: Function of recipes, such as `recipes.mlp`; or any with the same signature and a `space`.
-        input_shape: First argument of the builder.
-        num_classes: Second argument of the builder.
+        input_shape: First argument of the builder; `None` for one of token ids, which has no such argument.
+        num_classes: Next argument of the builder; `None` for one that has no such argument.
         space: Function from `keras_tuner.HyperParameters` to arguments of the builder; `None` for `<builder>_space` of
             the builder's module.
         **fixed: Arguments of the builder that are not searched.
@@ -196,11 +196,12 @@ class RecipeHyperModel(keras_tuner.HyperModel):
             )
         super().__init__()
         self.builder, self.space, self.fixed = builder, space, fixed
-        self.input_shape, self.num_classes = input_shape, num_classes
+        positional = [p for p in inspect.signature(builder).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        self.first = (input_shape, num_classes)[max(0, 2 - len(positional)) :]  # models of token ids have no input_shape
         self.policy = keras.config.dtype_policy()
         hp = keras_tuner.HyperParameters()
         chosen = space(hp)
-        allowed = list(inspect.signature(builder).parameters)[2:]
+        allowed = list(inspect.signature(builder).parameters)[len(self.first) :]
         for name, arguments in (("space", chosen), ("fixed", fixed)):
             unknown = sorted(set(arguments) - set(allowed))
             if unknown:
@@ -214,7 +215,7 @@ class RecipeHyperModel(keras_tuner.HyperModel):
         keras.config.set_dtype_policy(self.policy)  # keras-tuner clears the session before each model, and this with it
         for name, value in self.pinned.items():
             hp.Fixed(name, value)
-        model = self.builder(self.input_shape, self.num_classes, **{**self.space(hp), **self.fixed})
+        model = self.builder(*self.first, **{**self.space(hp), **self.fixed})
         if model.compiled:
             model.optimizer.build(model.trainable_variables)  # so that load_weights finds where the moments go
         return model

@@ -263,8 +263,15 @@ def test_pretraining_goes_on_as_a_classifier():
     for name in ("token_embedding", "block0_attention", "position_embedding"):
         for one, other in zip(guess.get_layer(name).get_weights(), model.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
-    recipes.fit(model, (ids, kinds), epochs=2, batch_size=32, verbose=0)
-    assert recipes.evaluate(model, (ids, kinds))["accuracy"] == 1
+    history = recipes.fit(model, (ids, kinds), epochs=2, batch_size=32, verbose=0)
+    assert history.history["accuracy"][-1] == 1
+
+
+def test_a_model_of_another_kind_is_no_weights():
+    with pytest.raises(ValueError, match="model of recipes.bert .*made by 'mlp'"):
+        small(2, weights=recipes.mlp((4,), 2), pool=None)
+    with pytest.raises(ValueError, match="with heads=2"):
+        small(2, weights=small(2), heads=4)
 
 
 def test_a_vector_takes_a_head_and_has_none_to_learn(tmp_path):
@@ -289,10 +296,15 @@ def test_a_model_of_tokens_takes_a_head_for_the_whole():
     assert recipes.replace_head(guess, 3, output="block0_norm2").output_shape == (None, 3)
 
 
-def test_what_a_model_of_tokens_reaches():
+def test_models_of_tokens_are_fine_tuned_and_show_their_blocks():
     random = np.random.default_rng(0)
     ids = random.integers(1, 20, (32, 6))
     labels = np.where(np.arange(6) < 4, ids % 3, -1)
-    model = small(3, task="tokens", learning_rate=1e-2)
-    recipes.fit(model, (ids, labels), epochs=12, verbose=0)
-    assert recipes.evaluate(model, (ids, labels))["accuracy"] > 0.9
+    model = small(3, task="tokens", depth=2)
+    assert list(recipes.features(model).output) == ["block0_norm2", "block1_norm2"]
+    same, history = recipes.fine_tune(model, (ids, labels), freeze_epochs=0, epochs=15, learning_rate=2e-2, verbose=0)
+    assert same is model and history.history["accuracy"][-1] > 0.9
+    with pytest.raises(ValueError, match="num_classes must be None"):
+        recipes.fine_tune(model, (ids, labels), num_classes=4, verbose=0)
+    vectors, _ = recipes.fine_tune(small(task="embed"), (ids, ids[:, 0] % 2), freeze_epochs=0, epochs=1, verbose=0)
+    assert vectors.output_shape == (None, 2)

@@ -207,6 +207,13 @@ def test_hypermodel_serves_any_tuner(tmp_path):
     assert recipes.hypermodel(recipes.mlp, (13,), 3).build(keras_tuner.HyperParameters()).count_params() > 0
 
 
+def test_a_builder_of_token_ids():
+    ids = np.random.default_rng(0).integers(1, 20, (60, 6))
+    sizes = {"vocabulary_size": 20, "max_length": 6, "width": 64, "depth": 1}
+    found = recipes.tune(recipes.bert, (ids, (ids[:, 0] > 9).astype(int)), trials=1, epochs=1, verbose=0, **sizes)
+    assert found.model.output_shape == (None, 2) and "dropout" in found.hyperparameters
+
+
 def test_every_space_holds_arguments_of_its_builder():
     families = [name.removesuffix("_space") for name in recipes.__all__ if name.endswith("_space")]
     assert "mlp" in families

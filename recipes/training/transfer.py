@@ -408,7 +408,15 @@ def _fit_head(model, data, validation, num_classes):
     from recipes.data import Data
 
     task = get_recipe(model).get("training", {}).get("task")
-    task = task or (data.info.task if isinstance(data, Data) else "classify")
+    if task in ("tokens", "language_model"):
+        if num_classes not in (None, model.output_shape[-1]):
+            raise ValueError(
+                f"num_classes must be None for task={task!r}: build the model with weights= and num_classes= instead. "
+                f"Received: num_classes={num_classes!r}"
+            )
+        return model, None, None  # `prepare` checks the targets
+    if task in (None, "embed"):
+        task = data.info.task if isinstance(data, Data) else "classify"
     if isinstance(data, Data):
         if num_classes is None and task == "classify" and data.info.class_names:
             num_classes = len(data.info.class_names)

@@ -109,7 +109,7 @@ def through(model):
     last_use = dict.fromkeys(places.values(), 0)  # of what a layer puts out
     for layer, tensor in found:
         for source in sources_of(tensor):
-            if id(operation_of(source)) in places:
+            if id(operation_of(source)) in places and source.dtype != "bool":  # a mask of padding goes past every block
                 last_use[places[id(operation_of(source))]] = places[id(layer)]
     learned = [bool(layer.weights) and not isinstance(layer, keras.layers.Normalization) for layer, _ in found]
     chosen, needed_until = [], 0  # by a later layer, of all that came before

@@ -100,8 +100,13 @@ def read_settings(path, heads, padding_id):
         ValueError: If the files belong to a model that our BERT is not.
     """
     if isinstance(path, keras.Model):
-        arguments = getattr(path, "recipe", {}).get("arguments", {})
-        return {key: arguments[key] for key in SIZES if key in arguments}
+        recipe = getattr(path, "recipe", {})
+        if recipe.get("builder") != "bert" or heads not in (None, recipe["arguments"]["heads"]):
+            raise ValueError(
+                f"weights must be a model of recipes.bert with as many heads, or files. Received: {path.name!r}, made by "
+                f"{recipe.get('builder')!r} with heads={recipe.get('arguments', {}).get('heads')!r}"
+            )
+        return {key: recipe["arguments"][key] for key in SIZES}
     if hub.is_name(path):
         hub.download(path, beside=BESIDE)
     config = read_config(path)
