@@ -21,7 +21,7 @@ class SinusoidPosition(keras.layers.Layer):
 
     Example:
 
-    >>> ops.convert_to_numpy(SinusoidPosition(max_length=4)(np.zeros((1, 2, 4))))[0].round(2).tolist()
+    >>> np.array(SinusoidPosition(max_length=4)(np.zeros((1, 2, 4)))[0], "float64").round(2).tolist()
     [[0.0, 1.0, 0.0, 1.0], [0.84, 0.54, 0.01, 1.0]]
 
     Reference:
