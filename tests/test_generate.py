@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 
 import recipes
+from recipes.sequence import compiled as programs
 from recipes.sequence import generate as module
+from tests.gpu_audit import missing_kernels
 
 PROMPTS = [[3, 4, 5], [7], [1, 2, 3, 4, 5, 6]]
 NEW = 5
+SIZES = {"vocabulary_size": 20, "max_length": 12, "width": 16, "heads": 2, "depth": 1, "dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return lively(recipes.gpt(vocabulary_size=20, max_length=12, width=16, heads=2, depth=1, dropout=0.0))
+    return lively(recipes.gpt(**SIZES))
 
 
 def lively(model):
@@ -121,6 +124,25 @@ def test_weights_may_change_between_calls(model):
     after = recipes.generate(model, PROMPTS, max_new_tokens=NEW, temperature=0)
     model.set_weights(weights)
     assert after != before == recipes.generate(model, PROMPTS, max_new_tokens=NEW, temperature=0)
+
+
+@pytest.mark.parametrize("family, choice", [("gpt", {"top_k": 5, "top_p": 0.9}), ("lstm_lm", {"beams": 2})])
+def test_a_gpu_and_xla_take_the_program(family, choice, monkeypatch):
+    import tensorflow as tf
+
+    def compile_twice(model, function):
+        plain, program = tf.function(function), tf.function(function, jit_compile=True)
+
+        def run(*arguments):
+            assert not missing_kernels(plain.get_concrete_function(*arguments).graph)
+            return program(*arguments)
+
+        return run
+
+    monkeypatch.setitem(programs._COMPILE, "tensorflow", compile_twice)
+    model = recipes.gpt(**SIZES) if family == "gpt" else recipes.lstm_lm(vocabulary_size=20, width=8, units=8, depth=1)
+    texts = recipes.generate(model, PROMPTS, max_new_tokens=NEW, stop_ids=[3], **choice)
+    assert len(texts) == 3 and max(map(len, texts)) <= NEW
 
 
 @pytest.mark.parametrize(
