@@ -146,7 +146,7 @@ PAIR_IDS = _fixed(np.arange(12, dtype="int32"))
 TOKENS = _fixed(_random.normal(size=(3, 6, 8)).astype("float32"))
 LENGTHS = np.array([6, 6, 5, 4, 3, 2, 1, 6, 5, 4, 3, 2])
 SERIES = _fixed(
-    ((_random.normal(size=(12, 6, 3)) * [1, 20, 0.1] + [0, 300, 2]) * (np.arange(6) < LENGTHS[:, None])[..., None]).astype(
+    ((_random.normal(size=(12, 6, 3)) * [1, 20, 0.1] + [0, 25, 0.1]) * (np.arange(6) < LENGTHS[:, None])[..., None]).astype(
         "float32"
     )
 )
@@ -575,6 +575,7 @@ FAMILIES = [
             ({"units": 0}, "units"),
             ({"depth": 1.5}, "depth"),
             ({"pool": "median"}, "pool"),
+            ({"noise": 1.0}, "noise"),
             ({"dropout": 1.0}, "dropout"),
             ({"label_smoothing": 1.0}, "label_smoothing"),
             ({"learning_rate": -1.0}, "learning_rate"),
@@ -1022,8 +1023,9 @@ RECIPES = [
         start=1.0,
         arguments={
             **{"units": 24, "pool": "last", "cell": "gru", "task": "regress"},
-            **{"adapt": (SERIES, TARGETS), "learning_rate": 1e-2},
+            **{"adapt": (SERIES, TARGETS), "learning_rate": 1e-2, "noise": 0.1},
         },
+        plain={"dropout": 0.0, "noise": 0.0, "weight_decay": 0.0},
         also=("check_series_padding",),
     ),
     RecipeCase(

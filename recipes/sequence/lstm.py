@@ -42,9 +42,10 @@ def lstm(
     padding_value=0.0,
     standardize=True,
     adapt=None,
+    noise=0.0,
     dropout=0.3,
     label_smoothing=0.0,
-    learning_rate=2e-3,
+    learning_rate=1e-2,
     weight_decay=0.01,
     name="lstm",
 ):
@@ -72,6 +73,8 @@ def lstm(
         padding_value: Number that fills short series up; `None` if nothing does.
         standardize: Whether channels get mean 0 and standard deviation 1 inside the model.
         adapt: Training data `x` or `(x, y)` to take the statistics from; `"regress"` needs `y` too.
+        noise: Standard deviation of the noise added to the channels in training, which are standardised then: 0.6 in
+            Graves & Schmidhuber, 2005.
         dropout: Fraction dropped between the layers and before the head, in `[0, 1)`.
         label_smoothing: Share of the target spread over all classes, in `[0, 1)`.
         learning_rate: Peak learning rate of AdamW.
@@ -100,6 +103,7 @@ def lstm(
     check_classes(num_classes, task)
     check_choice("cell", cell, CELLS)
     check_choice("pool", pool, POOLS)
+    check_fraction("noise", noise)
     check_fraction("dropout", dropout)
     units, depth = (
         VARIANTS[variant][key] if value is None else value for key, value in (("units", units), ("depth", depth))
@@ -112,6 +116,8 @@ def lstm(
     x = inputs
     if standardize:
         x = Standardize(padding_value=padding_value, dtype="float32", name="standardize")(x)
+    if noise:
+        x = keras.layers.GaussianNoise(noise, name="noise")(x)
     x = recurrent_stack(
         x,
         mask,
@@ -167,6 +173,7 @@ def lstm_space(hp):
         "units": hp.Int("units", 32, 256, step=2, sampling="log"),
         "depth": hp.Int("depth", 1, 3),
         "pool": hp.Choice("pool", list(POOLS)),
+        "noise": hp.Float("noise", 0.0, 0.6, step=0.2),
         "dropout": hp.Float("dropout", 0.0, 0.5, step=0.1),
         "learning_rate": hp.Float("learning_rate", 5e-4, 1e-2, sampling="log"),
         "weight_decay": hp.Float("weight_decay", 1e-4, 1e-1, sampling="log"),
