@@ -53,8 +53,9 @@ def main():
     done = {tuple(row[key] for key in KEY) for row in rows}
     for system in arguments.systems:
         for seed in range(arguments.seeds if system == "lstm" or arguments.choose else 1):
-            row = {"part": part, "arguments": arguments.arguments, "epochs": str(arguments.epochs or "default")}
-            row |= {"system": system, "seed": str(seed)}
+            row = {"part": part, "arguments": "", "epochs": "", "system": system, "seed": str(seed)}
+            if system == "lstm":
+                row |= {"arguments": arguments.arguments, "epochs": str(arguments.epochs or "default")}
             if tuple(row[key] for key in KEY) not in done:
                 start = time.perf_counter()
                 kept, held = recipes.data.split(*train, 0.2, seed=seed) if arguments.choose else (train, test)

@@ -54,7 +54,8 @@ def lstm(
     Series of different length are filled up on the right, with steps that have `padding_value` in every channel: what
     follows the last other step does not exist for the network. A series of padding alone counts as one step. The channels
     are standardised inside the model. The statistics, which leave padding out, come from `adapt`, or from the training data
-    when `recipes.fit` trains the model; without either, `fit` raises. cuDNN runs the layers on a GPU.
+    when `recipes.fit` trains the model; without either, `fit` raises. On a GPU cuDNN runs the layers; with JAX it does where
+    `padding_value` is `None`.
 
     Args:
         input_shape: `(length, channels)`; `(None, channels)` for any length.

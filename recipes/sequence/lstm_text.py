@@ -11,8 +11,8 @@ from recipes.weights.lstm_names import load_weights
 VARIANTS = {
     # for a few thousand texts on a CPU; ours
     "small": {"width": 128, "units": 64, "depth": 1},
-    # the bidirectional LSTM with max pooling of Conneau et al., 2017, https://arxiv.org/abs/1705.02364, sections 3.2 and 3.3,
-    # with a quarter of its units
+    # the bidirectional LSTM with max pooling of Conneau et al., 2017, https://arxiv.org/abs/1705.02364, section 3.2, with a
+    # quarter of its units
     "base": {"width": 300, "units": 512, "depth": 1},
 }
 
@@ -41,7 +41,8 @@ def lstm_text(
     """Build a recurrent network that tells the class of a text from its token ids.
 
     Texts of different length are filled up on the right: what follows the last id that is not `padding_id` does not exist
-    for the network. A text of padding alone counts as one token. cuDNN runs the layers on a GPU.
+    for the network. A text of padding alone counts as one token. On a GPU cuDNN runs the layers; with JAX it does where
+    `padding_id` is `None`.
 
     Args:
         num_classes: Number of classes, of labels, or of targets, as `task` says.

@@ -8,7 +8,7 @@ CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 def recurrent_stack(x, mask, *, units, depth, cell="lstm", bidirectional=True, dropout=0.0, sequences=True):
     """Put `depth` recurrent layers on a sequence: `(batch, length, width)`.
 
-    tanh, sigmoid, no recurrent dropout and padding on the right: cuDNN runs them on a GPU.
+    tanh, sigmoid, no recurrent dropout and padding on the right: on a GPU cuDNN runs them, with JAX without a mask only.
 
     Args:
         x: Float tensor `(batch, length, channels)`.
