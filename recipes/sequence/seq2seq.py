@@ -96,7 +96,7 @@ def seq2seq(
     attention = row["attention"] if attention == "variant" else attention
     bidirectional = row["bidirectional"] if bidirectional is None else bidirectional
     dropout = row["dropout"] if dropout is None else dropout
-    target_vocabulary_size = target_vocabulary_size or vocabulary_size
+    target_vocabulary_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
     check_choice("cell", cell, CELLS)
     check_choice("attention", attention, ATTENTIONS)
     check_count("width", width)

@@ -123,7 +123,8 @@ def transformer(
     )
     dropout = row["dropout"] if dropout is None else dropout
     norm_first = row["norm_first"] if norm_first is None else norm_first
-    shared, target_vocabulary_size = target_vocabulary_size is None, target_vocabulary_size or vocabulary_size
+    shared = target_vocabulary_size is None
+    target_vocabulary_size = vocabulary_size if shared else target_vocabulary_size
     settings = training_row(
         TRAINING, training, label_smoothing=label_smoothing, learning_rate=learning_rate, weight_decay=weight_decay
     )
