@@ -149,7 +149,8 @@ def draw(model, job, temperature=1.0, top_k=None, top_p=None, seed=0):
     (rows, room), decoder = job.tokens.shape, job.decoder
     greedy = temperature == 0 or top_k == 1
     # by prompt and number of the token, the same on every backend; below 1 even after rounding
-    noise = np.minimum(np.random.default_rng(seed).random((rows, room), "float32"), 1 - 2**-23).astype("float32")
+    noise = np.stack([np.random.default_rng([seed, row]).random(room, "float32") for row in range(rows)])
+    noise = np.minimum(noise, np.float32(1 - 2**-23))
     settings = np.array([temperature or 1, 1 if top_p is None else top_p], "float32")
 
     def run(tokens, lengths, source, end, noise, settings):
