@@ -104,6 +104,7 @@ class RecipeCase:
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
     without: tuple = ()  # names of the checks that do not apply, such as those of a head
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
+    layers_of: str | None = None  # name of a row with the same layers but the head: checks of layers are left to it
     tokens: tuple | None = None  # output shape of a model of tokens, `None` for its length
     also: tuple = ()  # names of the checks in `tests/harness/sequences.py` that apply
 
@@ -835,6 +836,7 @@ RECIPES = [
         MANY_LABELS,
         start=math.log(2),
         arguments={"hidden": (32, 32), "adapt": ROWS, "task": "multilabel"},
+        layers_of="mlp",
     ),
     RecipeCase(
         "mlp_regress",
@@ -845,6 +847,7 @@ RECIPES = [
         TARGETS,
         start=1.0,
         arguments={"hidden": (32, 32), "adapt": (ROWS, TARGETS), "task": "regress"},
+        layers_of="mlp",
     ),
     RecipeCase(
         "resnet",
@@ -977,6 +980,7 @@ RECIPES = [
         start=math.log(2),
         arguments={"width": 32, "depth": 1, "patch_size": 2, "learning_rate": 3e-3, "task": "multilabel"},
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        layers_of="vit",
     ),
     RecipeCase(
         "alexnet_regress",
@@ -988,6 +992,7 @@ RECIPES = [
         start=1.0,
         arguments={"widths": (8, 8, 16, 16, 16), "hidden": 32, "task": "regress"},
         adapt=True,
+        layers_of="alexnet",
     ),
     RecipeCase(
         "clip",
@@ -1027,6 +1032,7 @@ RECIPES = [
         },
         plain={"dropout": 0.0, "noise": 0.0, "weight_decay": 0.0},
         also=("check_series_padding",),
+        layers_of="lstm",
     ),
     RecipeCase(
         "lstm_text",
@@ -1084,7 +1090,7 @@ RECIPES = [
         plain={name: 0.0 for name in (*DROPOUTS, "weight_decay")},
         tokens=(None, 20),
         without=("check_names", "check_head", "check_frozen", "check_inputs"),  # ids; and the head is the embedding
-        also=("check_ids_alone", "check_causal", "check_padding", "check_cached"),
+        also=("check_causal", "check_padding", "check_cached"),
     ),
     RecipeCase(
         "bert",
@@ -1111,6 +1117,7 @@ RECIPES = [
         plain={"dropout": 0.0, "weight_decay": 0.0},
         tokens=(None, 3),
         also=("check_padding",),
+        layers_of="bert",
     ),
     RecipeCase(
         "bert_masked",
@@ -1152,7 +1159,8 @@ RECIPES = [
             **{"width": 16, "depth": 2, "learning_rate": 1e-2},
         },
         tokens=(None, 22),
-        also=("check_causal", "check_padding", "check_cached"),
+        also=("check_causal", "check_padding"),
+        layers_of="seq2seq",
     ),
     RecipeCase(
         "transformer",
@@ -1183,7 +1191,8 @@ RECIPES = [
             **{"width": 16, "depth": 1, "heads": 2, "mlp_dim": 32, "training": "vaswani", "learning_rate": 5e-3},
         },
         tokens=(None, 22),
-        also=("check_causal", "check_padding", "check_cached"),
+        also=("check_causal", "check_padding"),
+        layers_of="transformer",
     ),
     RecipeCase(
         "gpt",

@@ -1,24 +1,25 @@
 """What every test shares: a quiet backend that compiles fast, and no state carried from one test to the next."""
 
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The networks of the tests are tiny: compiling them is what takes time, and a process runs on each core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of scikit-learn: a process runs on each core
 if os.environ["KERAS_BACKEND"] == "jax":
-    os.environ.setdefault(
+    os.environ.setdefault(  # the networks of the tests are tiny: compiling them is what takes time
         "XLA_FLAGS",
         "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_multi_thread_eigen=false",
     )
-elif os.environ["KERAS_BACKEND"] == "tensorflow":
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 import keras
 import pytest
+
+import recipes.tuning  # noqa: F401, with keras-tuner and what else tests import, to be there before the freeze
+
+gc.collect()
+gc.freeze()  # the collector need not look through the libraries again and again: a tenth of the time
+gc.set_threshold(20_000, 20, 50)
 
 pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows the values it compared
 

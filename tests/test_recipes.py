@@ -14,8 +14,8 @@ def _checks():
         first = FIRST[case.builder] is case
         also = [getattr(sequences, name) for name in case.also]
         for check in [*recipes.OF_ROW, *(recipes.OF_FIRST_ROW if first else []), *also]:
-            if check.__name__ not in case.without:
-                on_jax = check in recipes.ON_JAX and (first or check is recipes.check_learns)
+            if check.__name__ not in case.without and not (case.layers_of and check in recipes.OF_LAYERS):
+                on_jax = check in recipes.ON_JAX and (first or (check is recipes.check_learns and not case.layers_of))
                 yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
 
 
