@@ -1,6 +1,6 @@
 """Images a second and peak memory, training and predicting: ours beside keras.applications, KerasHub and timm.
 
-    python benchmarks/throughput.py [--rounds 3] [--rows resnet50v1 ...] [--steps 5]
+    python benchmarks/throughput.py [--rounds 3] [--rows resnet50v1 ...] [--systems recipes ...] [--steps 5]
 
 Each system runs in a process of its own, one after the other, round after round; a row's ratio is the median, over the
 rounds, of ours to the fastest Keras peer of that round. All train with AdamW and cross-entropy on random images and
@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="timed steps a process; the median counts")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--systems", nargs="+", choices=sorted({s for _, systems in ROWS.values() for s in systems}))
     parser.add_argument("--one", nargs=2, metavar=("ROW", "SYSTEM"), help="what a process of its own runs")
     arguments = parser.parse_args()
     if arguments.one:
@@ -47,6 +48,8 @@ def main():
     for number in range(arguments.rounds):
         for row in arguments.rows:
             for system in ROWS[row][1]:
+                if arguments.systems and system not in arguments.systems:
+                    continue
                 if (row, system, str(number)) not in done:
                     append({"row": row, "system": system, "round": number, **run(row, system, arguments.steps)})
     show(read())
