@@ -198,7 +198,7 @@ class Fitted:
     changed: list  # what building and training changed of what they must leave alone
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)  # the checks of a case follow each other, and what is kept slows every collection
 def fitted(case):
     """Return the `Fitted` of a case."""
     np.random.seed(12345)
@@ -242,7 +242,7 @@ def check_outside(case):
     assert not fitted(case).changed, f"building or training changed {', '.join(fitted(case).changed)}"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def _overfitted(case):
     """Train with regularisation off until 1 % of the loss is left. Returns the losses: before, steps, after."""
     keras.utils.set_random_seed(3)
