@@ -17,11 +17,16 @@ import pytest
 
 import recipes.tuning  # noqa: F401, with keras-tuner and what else tests import, to be there before the freeze
 
-gc.collect()
-gc.freeze()  # the collector need not look through the libraries again and again: a tenth of the time
 gc.set_threshold(20_000, 20, 50)
 
 pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows the values it compared
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_to_collect():
+    """The collector, which keras-tuner calls in every trial, need not look through libraries and old models each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """`recipes.tune` and `recipes.hypermodel`, on scikit-learn's wine and small networks."""
 
 import functools
-import gc
 import random
 
 import keras
@@ -13,13 +12,6 @@ import recipes
 from recipes.callbacks import WarmupCosine
 
 WINE = recipes.data.load("wine")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_to_collect():
-    """keras-tuner collects garbage in every trial, which takes seconds once other tests have left their models."""
-    gc.collect()
-    gc.freeze()
 
 
 def small(hp):
