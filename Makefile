@@ -10,8 +10,8 @@ demo: .venv/installed
 	@$(python) benchmarks/demo.py
 
 test: lint
-	@KERAS_BACKEND=tensorflow $(python) -m pytest -q -n 2 --dist worksteal
-	@KERAS_BACKEND=jax $(python) -m pytest -q -n 2 --dist worksteal -m any_backend
+	@KERAS_BACKEND=tensorflow $(python) -m pytest -q -n 3 --dist worksteal
+	@KERAS_BACKEND=jax $(python) -m pytest -q -n 3 --dist worksteal -m any_backend
 
 bench: .venv/installed
 	@$(python) benchmarks/digits.py

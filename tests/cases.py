@@ -869,6 +869,7 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"block": "bottleneck", "stem": "imagenet", "depths": (1, 1), "widths": (8, 16)},
+        layers_of="resnet",
     ),
     RecipeCase(
         "resnet_v1",
@@ -892,6 +893,7 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"variant": "wide28x10", "depths": (1, 1), "widths": (8, 16), "shortcut": "pool"},
+        layers_of="resnet",
     ),
     RecipeCase(
         "efficientnet",
