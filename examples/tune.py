@@ -10,7 +10,7 @@ import argparse
 import recipes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--trials", type=int, default=3, help="cost of the search in full trainings")
+parser.add_argument("--trials", type=int, default=2, help="cost of the search in full trainings")
 parser.add_argument("--epochs", type=int, default=10, help="epochs of a full training")
 parser.add_argument("--tuner", default="random", choices=["random", "hyperband", "bayesian"])
 parser.add_argument("--directory", help="folder to keep the search in")

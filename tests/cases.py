@@ -104,7 +104,7 @@ class RecipeCase:
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
     without: tuple = ()  # names of the checks that do not apply, such as those of a head
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
-    layers_of: str | None = None  # name of a row with the same layers but the head: checks of layers are left to it
+    layers_of: str | None = None  # name of a row with the same kinds of layers: what these can break is left to it
     tokens: tuple | None = None  # output shape of a model of tokens, `None` for its length
     also: tuple = ()  # names of the checks in `tests/harness/sequences.py` that apply
 
@@ -836,7 +836,6 @@ RECIPES = [
         MANY_LABELS,
         start=math.log(2),
         arguments={"hidden": (32, 32), "adapt": ROWS, "task": "multilabel"},
-        layers_of="mlp",
     ),
     RecipeCase(
         "mlp_regress",
@@ -847,7 +846,6 @@ RECIPES = [
         TARGETS,
         start=1.0,
         arguments={"hidden": (32, 32), "adapt": (ROWS, TARGETS), "task": "regress"},
-        layers_of="mlp",
     ),
     RecipeCase(
         "resnet",
@@ -883,6 +881,7 @@ RECIPES = [
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
         # before BatchNorm, which takes the mean away; and inside a branch that starts at zero, for the first steps
         dead=("_conv/bias$", "_se_(reduce|expand)/kernel$"),
+        layers_of="resnet",
     ),
     RecipeCase(
         "resnet_preactivated",
@@ -918,6 +917,7 @@ RECIPES = [
         arguments={"variant": "lite0", "stem": "imagenet", "depth": 0.1, "width": 0.25},
         plain={"dropout": 0.0, "drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
         dead=("_project_norm/beta$",),
+        layers_of="efficientnet",
     ),
     RecipeCase(
         "convnext",
@@ -971,6 +971,7 @@ RECIPES = [
         start=math.log(3),
         arguments={"variant": "tiny", "width": 64, "depth": 2, "patch_size": 2, "positions": "sincos", "layer_scale": 0.1},
         plain={"drop_path": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0},
+        layers_of="vit",
     ),
     RecipeCase(
         "vit_multilabel",

@@ -39,7 +39,6 @@ def tiny(num_classes=3, input_shape=(37, 33, 3), **arguments):
     return recipes.efficientnet(input_shape, num_classes, **{**TINY, **arguments})
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("variant, path, key", [("lite0", LITE, "lite"), ("b0", B, "b")])
 def test_tiny_networks_match_the_reference(variant, path, key):
     stored = np.load(FIXTURES / "efficientnet_tiny.npz")
@@ -49,7 +48,6 @@ def test_tiny_networks_match_the_reference(variant, path, key):
     np.testing.assert_allclose(logits, stored[key], atol=1e-5)
 
 
-@pytest.mark.any_backend
 def test_the_tiny_v2_matches_the_reference():
     stored = np.load(FIXTURES / "efficientnet_v2_tiny.npz")
     with warnings.catch_warnings():

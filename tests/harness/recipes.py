@@ -475,7 +475,7 @@ OF_ROW = [
 OF_FIRST_ROW = [
     *(check_inputs, check_dtypes, check_seed, check_outside, check_saves_folder, check_clones, check_head),
 ]
-# What only layers can break, and a row whose layers are another's does not check again.
-OF_LAYERS = [check_frozen, check_bfloat16, check_gpu]
+# What kinds of layers can break, and a row whose layers are another's does not check again.
+OF_LAYERS = [check_overfits, check_saves, check_frozen, check_bfloat16, check_gpu]
 # What the backend decides: the rest reads the graph, or was settled on TensorFlow.
 ON_JAX = [check_learns, check_saves, check_gpu]
