@@ -1077,6 +1077,7 @@ RECIPES = [
         plain={"dropout": 0.0, "weight_decay": 0.0},
         tokens=(3, 2),
         without=("check_head",),
+        layers_of="lstm_forecast",
     ),
     RecipeCase(
         "lstm_lm",
@@ -1230,5 +1231,6 @@ RECIPES = [
         tokens=(None, 20),
         without=("check_names", "check_head", "check_frozen"),
         also=("check_causal", "check_padding", "check_cached"),
+        layers_of="gpt",
     ),
 ]

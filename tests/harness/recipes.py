@@ -477,5 +477,5 @@ OF_FIRST_ROW = [
 ]
 # What kinds of layers can break, and a row whose layers are another's does not check again.
 OF_LAYERS = [check_overfits, check_saves, check_frozen, check_bfloat16, check_gpu]
-# What the backend decides: the rest reads the graph, or was settled on TensorFlow.
-ON_JAX = [check_learns, check_saves, check_gpu]
+# What the backend decides: the rest reads the graph, or was settled on TensorFlow; saving is in tests/test_saving.py.
+ON_JAX = [check_learns, check_gpu]
