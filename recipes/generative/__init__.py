@@ -1,0 +1,1 @@
+"""Generative models: autoencoders, diffusion, adversarial networks, text to image."""
