@@ -42,7 +42,8 @@ def fit(
         model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
         data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The
             last two keep their own order, batch size and augmentation. A language model takes ids `(examples, length)`
-            alone, an encoder-decoder `{"source": ids, "target": ids}`.
+            alone, an encoder-decoder `{"source": ids, "target": ids}`, a generative model `x` alone, or with labels if it
+            has classes.
         validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no
             validation, or for that of a `recipes.data.Data`.
         epochs: Number of passes; `None` as the recipe says.
@@ -165,7 +166,8 @@ def prepare(
     from recipes.data.mixing import automatic_mix
 
     training = get_recipe(model).get("training") or {"batch_size": 128, "augment": None, "task": None}
-    if isinstance(data, Data):
+    generative, bundled = training["task"] == "generate", isinstance(data, Data)
+    if bundled:
         validation = data.validation if validation is None else validation
         if data.info.class_names:
             set_recipe(model, {**get_recipe(model), "class_names": list(data.info.class_names)})
@@ -174,6 +176,8 @@ def prepare(
             batch_size, data = batch_size or data.batch_size, (data.x, data.y)
     if training["task"] == "language_model":
         data, validation = (_with_targets(part) for part in (data, validation))
+    if generative:
+        data, validation = (model.as_pair(part, bundled) for part in (data, validation))
     if not isinstance(data, tuple):
         _check_dataset(model, data, validation, sample_weight)
         return data, validation
@@ -183,16 +187,19 @@ def prepare(
         )
     classes = model.output_shape[-1] if training["task"] == "classify" else None
     mask = functools.partial(mask_tokens, **training["mask"]) if training.get("mask") else None
-    x, y = check_arrays(model, *data, classes=classes)
+    check = model.check_data if generative else functools.partial(check_arrays, model, classes=classes)
+    x, y = check(*data)
     _check_weights(y, class_weight, sample_weight, classes)
     if isinstance(validation, (int, float)):
         if not 0 < validation < 1:
             raise ValueError(f"validation must be data or a fraction in (0, 1). Received: validation={validation}")
         if sample_weight is not None:
             raise ValueError("validation must be data, not a fraction, when sample_weight is given: split both yourself.")
-        (x, y), validation = split(x, y, validation, seed=seed, stratify=classes is not None)
+        alone = y is None
+        (x, y), validation = split(x, np.zeros(len(x)) if alone else y, validation, seed=seed, stratify=classes is not None)
+        y, validation = (None, (validation[0], None)) if alone else (y, validation)
     if isinstance(validation, tuple):
-        validation = check_arrays(model, *validation, name="validation", classes=classes)
+        validation = check(*validation, name="validation")
         validation = Batches(*validation, batch_size or 256, shuffle=False, mix=mask)
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
         adapt_model(model, x, y)
@@ -211,7 +218,7 @@ def prepare(
     if not callable(mix):
         mix = automatic_mix(mix, classes)
     if batch_size is None:
-        batch_size = default_batch_size(len(y), training["batch_size"])
+        batch_size = default_batch_size(len(x if y is None else y), training["batch_size"])
     check_count("batch_size", batch_size)
     arguments = get_recipe(model).get("arguments", {})
     if batch_size != training["batch_size"] and arguments.get("training", "default") != "default":
@@ -292,6 +299,8 @@ def _check_dataset(model, data, validation, sample_weight):
 
 
 def _check_weights(y, class_weight, sample_weight, classes):
+    if y is None and (class_weight is not None or sample_weight is not None):
+        raise ValueError("class_weight and sample_weight must be None for a model that learns from x alone.")
     if class_weight is not None:
         missing = sorted({int(c) for c in np.unique(y)} - set(class_weight)) if classes and y.ndim == 1 else []
         if missing:

@@ -17,7 +17,7 @@ from recipes.training.optimizer import LAMB, SGD, AdamW, RMSProp
 TASKS = ("classify", "multilabel", "regress")
 OPTIMIZERS = {"adamw": AdamW, "lamb": LAMB, "rmsprop": RMSProp, "sgd": SGD}
 LOSSES = {"softmax": CrossEntropy, "binary": BinaryCrossEntropy}
-OTHER_TASKS = ("contrastive", "tokens", "language_model", "embed")
+OTHER_TASKS = ("contrastive", "tokens", "language_model", "embed", "generate")
 
 
 def builder(function):
@@ -81,7 +81,8 @@ def compile_model(
     Args:
         model: Model that puts out float32 logits, or predictions in original units for `"regress"`.
         task: `"classify"` (integer or soft targets), `"multilabel"` (0/1 a label), `"regress"`, `"contrastive"`, `"tokens"`
-            (a class id for every token), `"language_model"` or `"embed"` (nothing to learn).
+            (a class id for every token), `"language_model"`, `"embed"` (nothing to learn) or `"generate"` (the model has a
+            loss of its own).
         optimizer: `"adamw"`, `"lamb"`, `"rmsprop"` or `"sgd"` (Nesterov).
         learning_rate: Float >= 0: the peak of the schedule, meant for `batch_size`; nothing scales it for another.
         weight_decay: Float >= 0, as the optimizer means it; spares vectors.
@@ -131,9 +132,8 @@ def recompile(model, **changes):
     recipe = get_recipe(model)
     settings = {**recipe["training"], **changes}
     set_recipe(model, {**recipe, "training": settings})
-    model.compile(
-        optimizer=make_optimizer(settings, **extra), loss=make_loss(model, settings), metrics=make_metrics(settings)
-    )
+    optimizer = getattr(model, "make_optimizer", make_optimizer)(settings, **extra)  # generative models may have two
+    model.compile(optimizer=optimizer, loss=make_loss(model, settings), metrics=make_metrics(settings))
     return model
 
 
@@ -155,6 +155,8 @@ def make_optimizer(settings, **extra):
 
 def make_loss(model, settings):
     """Return the loss of the task; one that refuses to train if a standardisation in `model` has seen no data."""
+    if settings["task"] == "generate":  # the model's own, which refuses by itself
+        return None
     scalers = [layer for layer in model.layers if isinstance(layer, Standardize)]
     if not all(layer.adapted for layer in scalers):
         return NotAdapted()
@@ -182,7 +184,7 @@ def make_metrics(settings):
         return [ContrastiveAccuracy()]
     if settings["task"] in ("tokens", "language_model"):
         return [TokenAccuracy(**_token_arguments(settings))]
-    if settings["task"] == "embed":
+    if settings["task"] in ("embed", "generate"):
         return []
     return [keras.metrics.MeanAbsoluteError(name="mae")]
 
