@@ -22,15 +22,17 @@ STRUCTURAL = frozenset(
 def audit(model, x, y, run=False):
     """Raise `AssertionError` if an operation of the training step of `model` has no GPU kernel or no form in XLA.
 
-    `run` has XLA compile the step for the CPU and run it as well, which takes ten times as long and tells little more.
+    `y` is `None` for a model that learns from `x` alone. `run` has XLA compile the step for the CPU and run it as well,
+    which takes ten times as long and tells little more.
     """
-    {"tensorflow": _audit_tensorflow, "jax": _audit_jax}[keras.backend.backend()](model, x, y, run)
+    data = (x,) if y is None else (x, y)
+    {"tensorflow": _audit_tensorflow, "jax": _audit_jax}[keras.backend.backend()](model, data, run)
 
 
-def _audit_tensorflow(model, x, y, run):
+def _audit_tensorflow(model, data, run):
     import tensorflow as tf
 
-    data = keras.tree.map_structure(tf.convert_to_tensor, (x, y))
+    data = keras.tree.map_structure(tf.convert_to_tensor, data)
     _build(model, data)
 
     @tf.function(jit_compile=True)
@@ -49,11 +51,11 @@ def _audit_tensorflow(model, x, y, run):
     assert loss < float("inf"), f"the training step compiled by XLA has the loss {loss}"
 
 
-def _audit_jax(model, x, y, run):
+def _audit_jax(model, data, run):
     import jax
     from jax import export
 
-    data = keras.tree.map_structure(jax.numpy.asarray, (x, y))
+    data = keras.tree.map_structure(jax.numpy.asarray, data)
     _build(model, data)
     state = tuple(
         [v.value for v in variables]
@@ -65,12 +67,12 @@ def _audit_jax(model, x, y, run):
         )
     )
     try:
-        lowered = export.export(jax.jit(model.train_step), platforms=["cuda"])(state, (*data, None))
+        lowered = export.export(jax.jit(model.train_step), platforms=["cuda"])(state, data)
     except Exception as error:
         raise AssertionError(f"JAX does not lower the training step for CUDA: {error}") from error
     assert lowered.platforms == ("cuda",)
     if run:
-        logs, _ = jax.jit(model.train_step)(state, (*data, None))
+        logs, _ = jax.jit(model.train_step)(state, data)
         assert float(logs["loss"]) < float("inf"), f"the compiled training step has the loss {logs['loss']}"
 
 

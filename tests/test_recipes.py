@@ -4,6 +4,7 @@ import pytest
 
 import recipes as package
 from tests.cases import FAMILIES, RECIPES
+from tests.generative_cases import GENERATIVE, GENERATIVE_FAMILIES
 from tests.harness import recipes, sequences
 
 FIRST = {case.builder: case for case in reversed(RECIPES)}
@@ -44,5 +45,5 @@ def test_preset(family, variant):
 
 def test_every_builder_has_a_row():
     builders = {name for name in package.__all__ if f"{name}_space" in package.__all__}
-    assert {family.name for family in FAMILIES} == builders
-    assert {case.builder.__name__ for case in RECIPES} == builders
+    assert {family.name for family in FAMILIES + GENERATIVE_FAMILIES} == builders
+    assert {case.builder.__name__ for case in RECIPES + GENERATIVE} == builders

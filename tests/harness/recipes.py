@@ -4,8 +4,6 @@ The checks of models take a `RecipeCase`, those of builders a `FamilyCase`; all 
 three steps have trained is made once a case and shared: nothing may rely on how long it was trained.
 """
 
-import contextlib
-import copy
 import dataclasses
 import functools
 import inspect
@@ -13,7 +11,6 @@ import json
 import os
 import re
 import tempfile
-import warnings
 from unittest import mock
 
 import keras
@@ -24,11 +21,24 @@ import recipes
 from recipes.training import recipe as recipe_module
 from tests.gpu_audit import audit
 from tests.harness.layers import assert_refuses
+from tests.harness.state import (
+    assert_close,
+    assert_same,
+    copy_seeds,
+    dtype_policy,
+    numpy_of,
+    outside_of,
+    paths_of,
+    plain,
+    record_changes,
+    rows_of,
+    values_of,
+)
 
 # ---------------------------------------------------------------------------------------------------- the builder
 
-# images, tables, series; forecasts; token ids; token ids that have no classes
-POSITIONAL = (["input_shape", "num_classes"], ["input_shape", "horizon"], ["num_classes"], [])
+# images, tables, series; forecasts; what has no classes; token ids; token ids that have no classes
+POSITIONAL = (["input_shape", "num_classes"], ["input_shape", "horizon"], ["input_shape"], ["num_classes"], [])
 
 
 def check_signature(family):
@@ -66,7 +76,14 @@ def check_preset(family, variant):
 
 
 def check_space(family):
-    """What the search space chooses are arguments of the builder, and models of random choices compute and learn."""
+    """What the search space chooses are arguments of the builder, and models of random choices compute."""
+    for model, chosen in chosen_models(family):
+        outputs = model(family.zeros(family.small_shape), training=True)
+        assert np.isfinite(numpy_of(outputs)).all(), f"not finite: {chosen}"
+
+
+def chosen_models(family):
+    """Yield three models that the search space chooses at random, and their arguments, once it is seen to be sound."""
     hp = keras_tuner.HyperParameters()
     names = set(family.space(hp))
     unknown = names - set(inspect.signature(family.builder).parameters)
@@ -78,9 +95,8 @@ def check_space(family):
         chosen = family.space(hp)
         model = family.build(family.small_shape, **{**chosen, **family.small})
         for name in names - set(family.small):
-            assert model.recipe["arguments"][name] == _plain(chosen[name]), f"the recipe says another {name}"
-        outputs = model(family.zeros(family.small_shape), training=True)
-        assert np.isfinite(keras.ops.convert_to_numpy(outputs)).all(), f"not finite: {chosen}"
+            assert model.recipe["arguments"][name] == plain(chosen[name]), f"the recipe says another {name}"
+        yield model, chosen
 
 
 def check_bad_arguments(family):
@@ -93,14 +109,21 @@ def check_bad_arguments(family):
 
 def check_names(case):
     """Names of layers and weights do not depend on what was built before; `"features"` feeds the float32 `"logits"`."""
+    model = check_own_names(case)
+    logits, features = model.get_layer("logits"), model.get_layer("features")
+    assert logits.input is features.output, '"features" does not feed "logits"'
+
+
+def check_own_names(case):
+    """Names of layers and weights do not depend on what was built before."""
     first = case.build()
     keras.models.clone_model(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.ReLU()]))
     second = case.build()
-    assert [x.name for x in first.layers] == [x.name for x in second.layers], "a layer has no name of its own"
-    assert _paths(first) == _paths(second), "the path of a weight depends on what was built before"
+    names = [[x.name for x in model._flatten_layers(include_self=False)] for model in (first, second)]
+    assert names[0] == names[1], "a layer has no name of its own"
+    assert paths_of(first) == paths_of(second), "the path of a weight depends on what was built before"
     assert len({v.path for v in first.weights}) == len(first.weights), "two weights have the same path"
-    logits, features = first.get_layer("logits"), first.get_layer("features")
-    assert logits.input is features.output, '"features" does not feed "logits"'
+    return first
 
 
 def check_recipe(case):
@@ -112,7 +135,7 @@ def check_recipe(case):
     assert set(recipe["arguments"]) == set(inspect.signature(case.builder).parameters) - {"weights", "adapt"}
     again = case.builder(**recipe["arguments"])
     assert again.get_config() == model.get_config(), "the recipe rebuilds another model"
-    assert _paths(again) == _paths(model)
+    assert paths_of(again) == paths_of(model)
 
 
 def check_outputs(case):
@@ -120,14 +143,14 @@ def check_outputs(case):
     model = case.build()
     assert model.output_shape == (None, *case.output), f"declared {model.output_shape}"
     for size in (1, len(case.y)):
-        x = _rows(case.x, slice(size))
-        eager, compiled = _numpy(model(x)), model.predict(x, batch_size=size, verbose=0)
+        x = rows_of(case.x, slice(size))
+        eager, compiled = numpy_of(model(x)), model.predict(x, batch_size=size, verbose=0)
         for outputs in (eager, compiled):
             expected = (size, *(case.y.shape[1] if n is None else n for n in case.output))
             assert outputs.shape == expected, f"{size} examples gave {outputs.shape}"
             assert outputs.dtype == "float32", f"outputs are {outputs.dtype}"
             assert np.isfinite(outputs).all(), "outputs are not finite"
-        _assert_close(compiled, eager, 1e-6, "compiled is not eager")
+        assert_close(compiled, eager, 1e-6, "compiled is not eager")
 
 
 def check_inputs(case):
@@ -135,7 +158,7 @@ def check_inputs(case):
     model = case.build()
     taken = {x.name: keras.tree.flatten(x.input)[0] for x in model.layers if x.trainable_weights}  # beside it, a mask
     first = next(name for name, tensor in taken.items() if tensor.dtype.startswith("float"))
-    seen = _numpy(keras.Model(model.input, taken[first])(case.x))
+    seen = numpy_of(keras.Model(model.input, taken[first])(case.x))
     size = float(np.sqrt(np.mean(np.square(seen, dtype="float64"))))
     assert 0.2 < size < 2, f"{first} sees numbers of size {size:.3g}: scale the raw inputs in the model"
 
@@ -143,10 +166,11 @@ def check_inputs(case):
 def check_dtypes(case):
     """Inputs of any number type that holds the values give the same."""
     model = case.build()
-    expected = _numpy(model(case.x))
-    for dtype in ("float64", "int64") if _integer(case.x) else ("float64",):
+    expected = numpy_of(model(case.x))
+    integers = isinstance(case.x, np.ndarray) and case.x.dtype.kind in "iu"
+    for dtype in ("float64", "int64") if integers else ("float64",):
         x = keras.tree.map_structure(lambda a, dtype=dtype: a.astype(dtype) if a.dtype.kind in "fu" else a, case.x)
-        _assert_close(_numpy(model(x)), expected, 1e-6, f"{dtype} input gives something else")
+        assert_close(numpy_of(model(x)), expected, 1e-6, f"{dtype} input gives something else")
 
 
 def check_start(case):
@@ -162,7 +186,7 @@ def check_seed(case):
 
     def weights(seed):
         keras.utils.set_random_seed(seed)
-        return {v.path: _numpy(v) for v in case.build().trainable_variables}
+        return {v.path: numpy_of(v) for v in case.build().trainable_variables}
 
     first, again, other = weights(1), weights(1), weights(2)
     values = {}
@@ -177,11 +201,11 @@ def check_seed(case):
 def check_batch(case):
     """Every example is computed by itself: neither its neighbours nor its place change its output."""
     model = fitted(case).model
-    expected = _numpy(model(case.x))
+    expected = numpy_of(model(case.x))
     for i in (0, len(case.y) // 2, len(case.y) - 1):
-        _assert_close(_numpy(model(_rows(case.x, [i])))[0], expected[i], 1e-5, "alone an example gives another output")
+        assert_close(numpy_of(model(rows_of(case.x, [i])))[0], expected[i], 1e-5, "alone an example gives another output")
     order = np.random.default_rng(1).permutation(len(case.y))
-    _assert_close(_numpy(model(_rows(case.x, order))), expected[order], 1e-6, "permuted examples give other outputs")
+    assert_close(numpy_of(model(rows_of(case.x, order))), expected[order], 1e-6, "permuted examples give other outputs")
 
 
 # ------------------------------------------------------------------------------------------------ the model, trained
@@ -189,42 +213,49 @@ def check_batch(case):
 
 @dataclasses.dataclass
 class Fitted:
-    """A model before and after three steps as built."""
+    """A model before and after three steps as built, or as many as the case says."""
 
     model: keras.Model
     before: dict
     after: dict
     moments: dict  # largest first moment the optimizer holds of each weight's gradient
     changed: list  # what building and training changed of what they must leave alone
+    losses: list
 
 
 @functools.lru_cache(maxsize=2)  # the checks of a case follow each other, and what is kept slows every collection
 def fitted(case):
     """Return the `Fitted` of a case."""
     np.random.seed(12345)
-    outside = _outside(case)
+    outside = outside_of(case)
     model = case.build()
-    _check_outside(outside, _outside(case), changed := [])
-    before = _values(model)
-    fit(model, case, 3)
-    _check_outside(outside, _outside(case), changed)
-    optimizer = model.optimizer
-    slots = getattr(optimizer, "_momentums", None) or optimizer.momentums
-    moments = {
-        v.path: float(np.abs(_numpy(slots[optimizer._get_variable_index(v)])).max()) for v in model.trainable_variables
-    }
-    return Fitted(model, before, _values(model), moments, changed)
+    record_changes(outside, outside_of(case), changed := [])
+    before = values_of(model)
+    losses = fit(model, case, getattr(case, "steps", 3)).history["loss"]
+    record_changes(outside, outside_of(case), changed)
+    moments = {path: float(np.abs(moment).max()) for path, moment in _moments(model)}
+    return Fitted(model, before, values_of(model), moments, changed, losses)
 
 
 def fit(model, case, steps, callbacks=()):
     """Train for a number of steps on the whole batch, in its order."""
-    data = keras.tree.map_structure(lambda a: np.concatenate([a] * steps), (case.x, case.y))
-    return model.fit(*data, batch_size=len(case.y), shuffle=False, verbose=0, callbacks=list(callbacks))
+    data = (case.x,) if case.y is None else (case.x, case.y)
+    examples = len(keras.tree.flatten(data)[0])
+    data = keras.tree.map_structure(lambda a: np.concatenate([a] * steps), data)
+    return model.fit(*data, batch_size=examples, shuffle=False, verbose=0, callbacks=list(callbacks))
+
+
+def _moments(model):
+    """Yield the path of each trainable weight and the mean of its gradient that its optimizer, one or of several, holds."""
+    for optimizer in getattr(model.optimizer, "optimizers", [model.optimizer]):
+        slots = getattr(optimizer, "_momentums", None) or optimizer.momentums
+        yield from zip((v.path for v in optimizer._trainable_variables), map(numpy_of, slots), strict=True)
 
 
 def check_learns(case):
     """Fits as built; every trainable weight gets a gradient and changes, and of the others only running state does."""
     run = fitted(case)
+    assert run.moments.keys() == {v.path for v in run.model.trainable_variables}, "a weight has no optimizer"
     floor = 1e-7 * max(run.moments.values())
     for path, moment in run.moments.items():
         assert np.isfinite(run.after[path]).all(), f"{path} is not finite"
@@ -233,7 +264,7 @@ def check_learns(case):
         assert moment > floor, f"{path} gets no gradient (largest moment {moment:.1e})"
         assert not np.array_equal(run.before[path], run.after[path]), f"{path} does not change"
     for path in run.before.keys() - run.moments.keys():
-        running = re.search(r"moving_(mean|variance)$", path)
+        running = re.search("|".join(getattr(case, "moving", (r"moving_(mean|variance)$",))), path)
         assert running or np.array_equal(run.before[path], run.after[path]), f"{path} changes and is not trainable"
 
 
@@ -277,13 +308,12 @@ def check_saves(case):
     assert loaded.optimizer.get_config() == model.optimizer.get_config()
     assert [type(x) for x in loaded.layers] == [type(x) for x in model.layers]
     assert type(loaded.loss) is type(model.loss) and loaded.loss.get_config() == model.loss.get_config()
-    _assert_same(loaded, model, "loaded")
-    assert np.array_equal(_numpy(loaded(case.x)), _numpy(model(case.x))), "the loaded model computes something else"
-    for seed, other in zip(_seeds(loaded), _seeds(model), strict=True):
-        seed.assign(_numpy(other))  # a copy: JAX donates the buffer to the first of the two that trains
+    assert_same(loaded, model, "loaded")
+    assert np.array_equal(numpy_of(loaded(case.x)), numpy_of(model(case.x))), "the loaded model computes something else"
+    copy_seeds(model, loaded)
     for each in (loaded, model):
         fit(each, case, 3)
-    _assert_same(loaded, model, "after three more steps")
+    assert_same(loaded, model, "after three more steps")
 
 
 def check_saves_folder(case):
@@ -294,8 +324,8 @@ def check_saves_folder(case):
         recipes.save(model, path)
         loaded = recipes.load_model(path)
     assert loaded.recipe == model.recipe, "the recipe changed"
-    _assert_same(loaded, model, "loaded")
-    assert np.array_equal(_numpy(loaded(case.x)), _numpy(model(case.x))), "the loaded model computes something else"
+    assert_same(loaded, model, "loaded")
+    assert np.array_equal(numpy_of(loaded(case.x)), numpy_of(model(case.x))), "the loaded model computes something else"
 
 
 def check_clones(case):
@@ -304,35 +334,35 @@ def check_clones(case):
     clone = keras.models.clone_model(model)
     assert clone.get_config() == model.get_config()
     clone.set_weights(model.get_weights())
-    assert np.array_equal(_numpy(clone(case.x)), _numpy(model(case.x))), "the clone computes something else"
-    before = _values(model)
+    assert np.array_equal(numpy_of(clone(case.x)), numpy_of(model(case.x))), "the clone computes something else"
+    before = values_of(model)
     clone.set_weights([np.zeros_like(w) for w in clone.get_weights()])
-    assert all(np.array_equal(before[k], v) for k, v in _values(model).items()), "the clone shares weights"
+    assert all(np.array_equal(before[k], v) for k, v in values_of(model).items()), "the clone shares weights"
 
 
 def check_head(case):
     """The head can be swapped: the rest keeps its weights, the new head its name, and the old model is left alone."""
     model = fitted(case).model
-    before = _values(model)
+    before = values_of(model)
     classes = case.classes + 2
     swapped = recipes.replace_head(model, classes, task=model.recipe["arguments"]["task"])
-    assert swapped.output_shape == (None, classes) and _numpy(swapped(case.x)).shape == (len(case.y), classes)
-    after = _values(swapped)
+    assert swapped.output_shape == (None, classes) and numpy_of(swapped(case.x)).shape == (len(case.y), classes)
+    after = values_of(swapped)
     for path, value in before.items():
         if not re.search("(logits|target)/", path):
             assert np.array_equal(after[path], value), f"{path} changed"
     rebuilt = case.builder(**swapped.recipe["arguments"])
-    assert _paths(rebuilt) == _paths(swapped) and rebuilt.output_shape == (None, classes), "its recipe is another"
-    assert all(np.array_equal(before[k], v) for k, v in _values(model).items()), "the old model changed"
+    assert paths_of(rebuilt) == paths_of(swapped) and rebuilt.output_shape == (None, classes), "its recipe is another"
+    assert all(np.array_equal(before[k], v) for k, v in values_of(model).items()), "the old model changed"
 
 
 def check_frozen(case):
     """What is frozen stays bit-equal while the head learns: weights, and statistics of BatchNorm too."""
     model = recipes.freeze(case.build())
     assert {v.path.split("/")[-2] for v in model.trainable_variables} == {"logits"}
-    before = _values(model)
+    before = values_of(model)
     fit(model, case, 3)
-    for path, value in _values(model).items():
+    for path, value in values_of(model).items():
         if "logits/" in path:
             assert not np.array_equal(value, before[path]), f"{path} does not learn"
         else:
@@ -341,11 +371,11 @@ def check_frozen(case):
 
 def check_bfloat16(case):
     """Under mixed_bfloat16 weights and logits stay float32, and the first losses are those of float32 within 2 %."""
-    with _dtype_policy("mixed_bfloat16"):
+    with dtype_policy("mixed_bfloat16"):
         keras.utils.set_random_seed(3)
         model = case.build(**case.plain)
     assert model.get_layer("logits").compute_dtype == "float32", "the head computes in the policy's dtype"
-    assert model.outputs[0].dtype == "float32" and _numpy(model(case.x)).dtype == "float32", "outputs are not float32"
+    assert model.outputs[0].dtype == "float32" and numpy_of(model(case.x)).dtype == "float32", "outputs are not float32"
     assert any(layer.compute_dtype == "bfloat16" for layer in model.layers), "nothing computes in bfloat16"
     assert {v.dtype for v in model.trainable_variables} == {"float32"}, "a weight is not stored as float32"
     steps = min(10, len(_overfitted(case)[1]))
@@ -374,96 +404,9 @@ class _Recorder(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-@contextlib.contextmanager
-def _dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
 def _loss(model, case, training):
     outputs = model(case.x, training=training)
     return float(model.loss(keras.ops.convert_to_tensor(case.y), outputs))
-
-
-def _outside(case):
-    """What neither building nor training may change."""
-    return {
-        "the arguments": copy.deepcopy(case.arguments),
-        "x": copy.deepcopy(case.x),
-        "y": case.y.copy(),
-        "the dtype policy": keras.config.dtype_policy().name,
-        "floatx": keras.config.floatx(),
-        "epsilon": keras.config.epsilon(),
-        "image_data_format": keras.config.image_data_format(),
-        "traceback filtering": keras.config.is_traceback_filtering_enabled(),
-        "interactive logging": keras.config.is_interactive_logging_enabled(),
-        "numpy's random state": np.random.get_state(),
-        "the environment": dict(os.environ),
-        "warning filters": list(warnings.filters),
-        "the working directory": os.getcwd(),
-    }
-
-
-def _check_outside(before, after, changed):
-    for name, value in before.items():
-        if not _same(value, after[name]) and name not in changed:
-            changed.append(name)
-
-
-def _same(a, b):
-    if isinstance(a, np.ndarray):
-        return np.array_equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
-    if isinstance(a, (tuple, list)):
-        return len(a) == len(b) and all(_same(i, j) for i, j in zip(a, b, strict=True))
-    return a == b
-
-
-def _seeds(model):
-    return [v for v in model.variables if "seed_generator" in v.path]
-
-
-def _weights(model):
-    return [v for v in model.variables if "seed_generator" not in v.path]
-
-
-def _paths(model):
-    return [v.path for v in _weights(model)]
-
-
-def _values(model):
-    return {v.path: _numpy(v) for v in _weights(model)}
-
-
-def _assert_same(found, expected, when):
-    for (path, value), other in zip(_values(expected).items(), _values(found).values(), strict=True):
-        assert np.array_equal(value, other), f"{when}: {path} differs"
-
-
-def _assert_close(found, expected, tolerance, message):
-    error = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
-    assert error <= tolerance, f"{message}: {error:.1e}"
-
-
-def _rows(x, index):
-    return keras.tree.map_structure(lambda a: a[index], x)
-
-
-def _integer(x):
-    return isinstance(x, np.ndarray) and x.dtype.kind in "iu"
-
-
-def _numpy(value):
-    return np.array(keras.ops.convert_to_numpy(value))
-
-
-def _plain(value):
-    return json.loads(json.dumps(value))
 
 
 OF_FAMILY = [check_signature, check_variants, check_bad_arguments, check_space]

@@ -1,0 +1,44 @@
+"""Every generative family and model passes every check of `tests/harness/generative.py`."""
+
+import pytest
+
+from tests.generative_cases import GENERATIVE, GENERATIVE_FAMILIES
+from tests.harness import generative, recipes
+
+FIRST = {case.builder: case for case in reversed(GENERATIVE)}
+PRESETS = [(family, variant) for family in GENERATIVE_FAMILIES for variant in family.presets]
+
+
+def _checks():
+    for case in GENERATIVE:
+        first = FIRST[case.builder] is case
+        for check in [*generative.OF_ROW, *(generative.OF_FIRST_ROW if first else [])]:
+            left_out = (
+                check.__name__ in case.without
+                or (case.layers_of and check in generative.OF_LAYERS)
+                or (not case.samples and check in generative.OF_SAMPLES)
+                or (case.y is None and check is generative.check_labels)
+            )
+            if not left_out:
+                on_jax = check in generative.ON_JAX and (first or check is generative.check_learns)
+                yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
+
+
+def _name(value):
+    return value if isinstance(value, str) else getattr(value, "__name__", None) or value.name
+
+
+@pytest.mark.parametrize("case, check", _checks(), ids=_name)
+def test_generative(case, check):
+    check(case)
+
+
+@pytest.mark.parametrize("check", generative.OF_FAMILY, ids=_name)
+@pytest.mark.parametrize("family", GENERATIVE_FAMILIES, ids=_name)
+def test_family(family, check):
+    check(family)
+
+
+@pytest.mark.parametrize("family, variant", PRESETS, ids=_name)
+def test_preset(family, variant):
+    recipes.check_preset(family, variant)
