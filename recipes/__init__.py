@@ -49,6 +49,8 @@ _PUBLIC = {
     "seq2seq_space": "recipes.sequence.seq2seq",
     "transformer": "recipes.sequence.transformer",
     "transformer_space": "recipes.sequence.transformer",
+    "generative_measures": "recipes.generative.measures",
+    "frechet_distance": "recipes.generative.measures",
     "features": "recipes.vision.features",
     "list_features": "recipes.vision.features",
     "explain": "recipes.vision.explain",
