@@ -1,4 +1,4 @@
-"""Callbacks: learning-rate schedules, the range test, and the average of the weights."""
+"""Callbacks: learning-rate schedules, the range test, the average of the weights, pictures of samples."""
 
 if __name__ == "callbacks":
     raise ImportError("import recipes.callbacks, not callbacks")
@@ -7,6 +7,7 @@ from recipes.callbacks.curve import ScheduledRate
 from recipes.callbacks.cycles import CosineRestarts, OneCycle
 from recipes.callbacks.ema import ExponentialMovingAverage
 from recipes.callbacks.lr_finder import LRFinder, RangeTest
+from recipes.callbacks.sample_grid import SampleGrid, save_grid
 from recipes.callbacks.schedule import Schedule
 from recipes.callbacks.warmup import (
     WarmupConstant,
@@ -23,6 +24,7 @@ __all__ = [
     "LRFinder",
     "OneCycle",
     "RangeTest",
+    "SampleGrid",
     "Schedule",
     "ScheduledRate",
     "WarmupConstant",
@@ -31,4 +33,5 @@ __all__ = [
     "WarmupInverseSqrt",
     "WarmupLinear",
     "WarmupStableDecay",
+    "save_grid",
 ]
