@@ -3,6 +3,7 @@
 if __name__ == "layers":
     raise ImportError("import recipes.layers, not layers")
 
+from recipes.layers.adaptive_norm import AdaptiveNorm
 from recipes.layers.bias import Bias
 from recipes.layers.category_embedding import CategoryEmbedding
 from recipes.layers.class_token import ClassToken
@@ -10,11 +11,13 @@ from recipes.layers.cross_attention import CrossAttention
 from recipes.layers.drop_path import DropPath
 from recipes.layers.end_token import EndToken
 from recipes.layers.first_token import FirstToken
+from recipes.layers.fused_batch_norm import FusedBatchNorm
 from recipes.layers.layer_scale import LayerScale
 from recipes.layers.length_mask import LengthMask
 from recipes.layers.local_response_norm import LocalResponseNorm
 from recipes.layers.logit_scale import LogitScale
 from recipes.layers.masked_pool import MaskedPool
+from recipes.layers.noise_embedding import NoiseEmbedding
 from recipes.layers.padding_mask import PaddingMask
 from recipes.layers.position_embedding import PositionEmbedding
 from recipes.layers.seasonal_values import SeasonalValues
@@ -27,6 +30,7 @@ from recipes.layers.weight_drop_lstm import WeightDropLSTM
 from recipes.layers.word_dropout import WordDropout
 
 __all__ = [
+    "AdaptiveNorm",
     "Bias",
     "CategoryEmbedding",
     "ClassToken",
@@ -34,11 +38,13 @@ __all__ = [
     "DropPath",
     "EndToken",
     "FirstToken",
+    "FusedBatchNorm",
     "LayerScale",
     "LengthMask",
     "LocalResponseNorm",
     "LogitScale",
     "MaskedPool",
+    "NoiseEmbedding",
     "PaddingMask",
     "PositionEmbedding",
     "SeasonalValues",

@@ -13,6 +13,7 @@ import numpy as np
 
 import recipes
 from recipes.layers import (
+    AdaptiveNorm,
     Bias,
     CategoryEmbedding,
     ClassToken,
@@ -20,11 +21,13 @@ from recipes.layers import (
     DropPath,
     EndToken,
     FirstToken,
+    FusedBatchNorm,
     LayerScale,
     LengthMask,
     LocalResponseNorm,
     LogitScale,
     MaskedPool,
+    NoiseEmbedding,
     PaddingMask,
     PositionEmbedding,
     SeasonalValues,
@@ -185,6 +188,14 @@ LAYERS = [
         random=True,
         bad=(({"rate": 1.0}, "rate"), ({"rate": -0.1}, "rate")),
     ),
+    LayerCase(
+        "fused_batch_norm",
+        FusedBatchNorm,
+        {"momentum": 0.8, "epsilon": 1e-5},
+        IMAGES.astype("float32"),
+        learns=("gamma", "beta"),
+        keeps=("moving_mean", "moving_variance"),
+    ),
     LayerCase("layer_scale", LayerScale, {"initial": 0.1}, ROWS, learns=("scale",)),
     LayerCase(
         "local_response_norm",
@@ -203,6 +214,20 @@ LAYERS = [
         bad=(({"length": 0}, "length"),),
     ),
     LayerCase("class_token", ClassToken, {"stddev": 0.5}, TOKENS, learns=("embedding",)),
+    LayerCase(
+        "adaptive_norm",
+        AdaptiveNorm,
+        {"groups": 2, "epsilon": 1e-3},
+        TOKENS,
+        bad=(({"groups": 0}, "groups"), ({"epsilon": 0.0}, "epsilon")),
+    ),
+    LayerCase(
+        "noise_embedding",
+        NoiseEmbedding,
+        {"width": 8, "lowest": 0.5, "highest": 4.0},
+        TOKENS[:, 0, 0],
+        bad=(({"width": 7}, "width"), ({"lowest": 5.0}, "lowest")),
+    ),
     LayerCase("sincos_position", SinCosPosition, {"grid": (2, 3), "temperature": 100.0}, TOKENS),
     LayerCase(
         "self_attention",

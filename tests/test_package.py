@@ -28,6 +28,7 @@ FOLDERS = {"recipes": ROOT / "recipes", "recipes.layers": ROOT / "layers", "reci
 BACKEND_IMPORTS = {
     "recipes/data/pipeline.py": {"tensorflow"},
     "callbacks/ema.py": {"tensorflow", "jax"},
+    "layers/fused_batch_norm.py": {"tensorflow"},
     "recipes/sequence/compiled.py": {"tensorflow", "jax"},
     "recipes/vision/gradients.py": {"tensorflow", "jax", "torch"},
 }

@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.layers import DropPath
+from recipes.layers import DropPath, FusedBatchNorm
 
 
 def mbconv(x, kernel, stride, expansion, channels, *, activation, squeeze, momentum, drop_path, name):
@@ -77,4 +77,4 @@ def conv_norm(x, filters, size, stride, activation, momentum, name):
 
 def norm(x, momentum, name):
     """BatchNorm with the epsilon of the reference."""
-    return keras.layers.BatchNormalization(momentum=momentum, epsilon=1e-3, name=f"{name}_norm")(x)
+    return FusedBatchNorm(momentum=momentum, epsilon=1e-3, name=f"{name}_norm")(x)

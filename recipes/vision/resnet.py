@@ -2,7 +2,7 @@
 
 import keras
 
-from recipes.layers import DropPath
+from recipes.layers import DropPath, FusedBatchNorm
 from recipes.training.recipe import (
     builder,
     check_choice,
@@ -324,7 +324,7 @@ def conv(x, filters, size, stride, name, use_bias=False):
 def norm(x, v1, name, gamma="ones"):
     """BatchNorm with torch's momentum and epsilon, or the epsilon of keras.applications."""
     epsilon = 1.001e-5 if v1 else 1e-5
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, gamma_initializer=gamma, name=f"{name}_norm")(x)
+    return FusedBatchNorm(momentum=0.9, epsilon=epsilon, gamma_initializer=gamma, name=f"{name}_norm")(x)
 
 
 def relu(x, name):

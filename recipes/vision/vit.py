@@ -5,7 +5,7 @@ import math
 import keras
 
 from recipes.blocks import transformer_block
-from recipes.layers import ClassToken, PositionEmbedding, SinCosPosition
+from recipes.layers import ClassToken, FusedBatchNorm, PositionEmbedding, SinCosPosition
 from recipes.training.recipe import (
     builder,
     check_choice,
@@ -290,7 +290,7 @@ def convolutions(x, width, patch_size):
             kernel_initializer="he_normal",
             name=f"stem{i}_conv",
         )(x)
-        x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"stem{i}_norm")(x)
+        x = FusedBatchNorm(momentum=0.9, epsilon=1e-5, name=f"stem{i}_norm")(x)
         x = keras.layers.Activation("relu", name=f"stem{i}_relu")(x)
     return keras.layers.Conv2D(width, 1, kernel_initializer="lecun_normal", name="stem_conv")(x)
 
