@@ -134,7 +134,7 @@ def karras_sigmas(steps, smallest=0.002, largest=80.0, rho=7.0):
 
     Example:
 
-    >>> karras_sigmas(3).round(3).tolist()
+    >>> karras_sigmas(3).astype("float64").round(3).tolist()
     [80.0, 2.515, 0.002, 0.0]
 
     Reference:
@@ -160,7 +160,7 @@ def flow_sigmas(steps, first=0.999):
 
     Example:
 
-    >>> flow_sigmas(2, first=0.5).round(3).tolist()
+    >>> flow_sigmas(2, first=0.5).astype("float64").round(3).tolist()
     [1.0, 0.333, 0.0]
     """
     check_count("steps", steps, minimum=2)

@@ -1,8 +1,8 @@
 """From noise to data in a few steps: functions of any denoiser, on any backend.
 
-Each takes `denoise(x, sigma)`, which guesses the clean data in `x = data + sigma * noise` for a scalar `sigma`, and a falling
-sequence of levels that ends in 0 (`karras_sigmas`, `flow_sigmas` of `recipes.generative.noising`). `x` is noise at the first
-level. All follow the same path, `dx/dsigma = (x - denoise(x, sigma)) / sigma`, so with enough steps they agree.
+Each takes `denoise(x, sigma)`, which guesses the clean data in `x = data + sigma * noise` for a scalar `sigma`, and falling
+levels of noise that end in 0 (`karras_sigmas`, `flow_sigmas` of `recipes.generative.noising`). `x` is noise at the first of
+them. All follow the same path, `dx/dsigma = (x - denoise(x, sigma)) / sigma`, so with enough steps they agree.
 """
 
 from keras import ops
