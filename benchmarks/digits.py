@@ -6,7 +6,6 @@ Each seed is a split of its own (20 % for the test, 80 % to train on, stratified
 already in benchmarks/results/digits.csv are not run again.
 """
 
-import csv
 import os
 import platform
 import statistics
@@ -15,22 +14,18 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+from rows import RESULTS, append, read
 
 import recipes
 
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results", "digits.csv")
-FIELDS = ["seed", "accuracy", "seconds", "versions"]
+PATH = RESULTS / "digits.csv"
 
 
 def main(seeds=(0, 1, 2)):
-    rows = []
-    if os.path.exists(RESULTS):
-        with open(RESULTS, newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read(PATH)
     for seed in seeds:
         if seed not in {int(row["seed"]) for row in rows}:
-            rows.append(measure(seed))
-            append(rows[-1])
+            rows.append(append(PATH, measure(seed)))
     accuracies = [float(row["accuracy"]) for row in rows]
     for row in rows:
         print(f"seed {row['seed']}: {float(row['accuracy']):.4f} in {float(row['seconds']):.0f} s ({row['versions']})")
@@ -47,16 +42,6 @@ def measure(seed):
     accuracy = recipes.evaluate(model, data)["accuracy"]
     versions = f"keras {keras.__version__} on {keras.backend.backend()}, Python {platform.python_version()}"
     return {"seed": seed, "accuracy": accuracy, "seconds": round(seconds, 1), "versions": versions}
-
-
-def append(row):
-    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
-    new = not os.path.exists(RESULTS)
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

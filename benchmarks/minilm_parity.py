@@ -18,7 +18,6 @@ scikit-learn describes its data. The few that the tests know were made by
 """
 
 import argparse
-import csv
 import datetime
 import gzip
 import importlib.resources
@@ -30,8 +29,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from rows import RESULTS, append
 
-RESULTS = Path(__file__).parent / "results" / "minilm_parity.csv"
+PATH = RESULTS / "minilm_parity.csv"
 TOLERANCE = 1e-5
 COUNT = 200
 LENGTH = 256  # what the files say
@@ -134,12 +134,7 @@ def compare(path):
                 "made_with": made_with,
             }
             print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-            new = not RESULTS.exists()
-            with open(RESULTS, "a", newline="") as file:
-                writer = csv.DictWriter(file, row, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            append(PATH, row)
     return all(fits)
 
 

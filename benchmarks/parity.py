@@ -19,7 +19,6 @@ would not show; BatchNorm has the statistics of the images.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import json
@@ -29,9 +28,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rows import RESULTS, append
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-RESULTS = Path(__file__).parent / "results" / "parity.csv"
+PATH = RESULTS / "parity.csv"
 TOLERANCE = 1e-4
 
 
@@ -970,13 +970,7 @@ def compare(name, folder):
         f"recipes {recipes.__version__}",
     }
     print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    new = not RESULTS.exists()
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append(PATH, row)
     return fits
 
 

@@ -14,14 +14,10 @@ Rows already in benchmarks/results/reviews.csv are not run again.
 """
 
 import argparse
-import csv
-import datetime
 import gzip
 import importlib.util
 import json
 import os
-import platform
-import shlex
 import statistics
 import sys
 import time
@@ -31,15 +27,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rows import RESULTS, append, done, facts, read
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import recipes
 
-RESULTS = Path(__file__).parent / "results" / "reviews.csv"
+PATH = RESULTS / "reviews.csv"
 SETTING = ["data", "examples", "test", "length", "policy"]
-FIELDS = [*SETTING, "system", "seed", "accuracy", "seconds", "cpu_seconds", "date", "made_with", "command"]
 
 
 def main():
@@ -58,16 +54,18 @@ def main():
     for seed in range(arguments.seeds):
         for system in arguments.systems:
             key = {**setting, "system": system, "seed": str(seed)}
-            if any(all(row[name] == value for name, value in key.items()) for row in read()):
+            if done(PATH, key):
                 continue
             if seed and system in DETERMINISTIC:
                 continue
             keras.utils.set_random_seed(seed)
             start, cpu = time.perf_counter(), time.process_time()
             accuracy = SYSTEMS[system](train, test, seed, arguments.length)
-            append(key, accuracy, time.perf_counter() - start, time.process_time() - cpu)
-            print(f"{system:16s} seed {seed}: {accuracy:.4f} in {time.perf_counter() - start:.0f} s", flush=True)
-    show([row for row in read() if all(row[key] == setting[key] for key in SETTING)])
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+            found = {"accuracy": f"{accuracy:.4f}", "seconds": f"{seconds:.0f}", "cpu_seconds": f"{cpu:.0f}"}
+            append(PATH, {**key, **found, **facts()})
+            print(f"{system:16s} seed {seed}: {accuracy:.4f} in {seconds:.0f} s", flush=True)
+    show([row for row in read(PATH) if all(row[key] == setting[key] for key in SETTING)])
 
 
 def load(arguments):
@@ -132,27 +130,6 @@ def folder():
 
 
 # ----------------------------------------------------------------------------------------------------- the results
-
-
-def read():
-    if not RESULTS.exists():
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row, accuracy, seconds, cpu_seconds):
-    """Write one result at once, so that nothing is lost if the next is interrupted."""
-    made_with = f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}"
-    made_with += f", Python {platform.python_version()}, {os.cpu_count()} cores"
-    row = {**row, "accuracy": f"{accuracy:.4f}", "seconds": f"{seconds:.0f}", "cpu_seconds": f"{cpu_seconds:.0f}"}
-    row |= {"date": datetime.date.today().isoformat(), "made_with": made_with, "command": shlex.join(["python", *sys.argv])}
-    new = not RESULTS.exists()
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def show(rows):

@@ -16,22 +16,19 @@ import csv
 import datetime
 import gzip
 import os
-import platform
-import shlex
 import statistics
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rows import RESULTS, append, facts, read
 
 import recipes
 
-RESULTS = os.path.join(os.path.dirname(__file__), "results", "ridership.csv")
+PATH = RESULTS / "ridership.csv"
 SETTING = ["part", "window", "horizon", "epochs"]
-FIELDS = [*SETTING, "system", "seed", "mae", "mae_first_day", "mae_last_day", "seconds", "date", "made_with", "command"]
 SYSTEMS = ("last_week", "weekday_median", "lstm_forecast")
 HELD = 730  # days
 
@@ -53,7 +50,7 @@ def main():
     data = recipes.data.windows(
         ridership, arguments.window, arguments.horizon, future=calendar(days), validation=0, test=HELD
     )
-    rows = read()
+    rows = read(PATH)
     done = {key_of(row) for row in rows}
     for system in SYSTEMS:
         for seed in range(arguments.seeds if system == "lstm_forecast" else 1):
@@ -61,7 +58,10 @@ def main():
             if key_of(row) not in done:
                 start = time.perf_counter()
                 errors = np.abs(forecast(system, seed, data, arguments) - data.test[1])  # (windows, horizon)
-                rows.append(append(row, errors.mean(axis=0), time.perf_counter() - start))
+                seconds, days = time.perf_counter() - start, errors.mean(axis=0)
+                found = {"mae": days.mean(), "mae_first_day": days[0], "mae_last_day": days[-1]}
+                row |= {**{name: f"{value:.4f}" for name, value in found.items()}, "seconds": f"{seconds:.1f}"}
+                rows.append(append(PATH, {**row, **facts()}))
                 print(f"{system:16s} seed {seed}: {errors.mean():.3f}", flush=True)
     show([row for row in rows if all(row[key] == setting[key] for key in SETTING)])
 
@@ -118,30 +118,6 @@ def holidays(year):
 
 def key_of(row):
     return tuple(row[key] for key in [*SETTING, "system", "seed"])
-
-
-def read():
-    if not os.path.exists(RESULTS):
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row, errors, seconds):
-    """Write one result at once, so that nothing is lost if the next is interrupted."""
-    made_with = f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}"
-    made_with += f", Python {platform.python_version()}, {os.cpu_count()} cores"
-    row = {**row, "mae": f"{errors.mean():.4f}", "mae_first_day": f"{errors[0]:.4f}", "mae_last_day": f"{errors[-1]:.4f}"}
-    row |= {"seconds": f"{seconds:.1f}", "date": datetime.date.today().isoformat(), "made_with": made_with}
-    row["command"] = shlex.join(["python", *sys.argv])
-    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
-    new = not os.path.exists(RESULTS)
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return row
 
 
 def show(rows):

@@ -6,18 +6,15 @@ A line of the data is a word and its sounds in ARPAbet: `abbey	AE1 B IY0`. The s
 with seed 0, 2,000 for the test, 2,000 to choose settings by, the rest for training. A word is wrong unless every sound is
 right, the stress of its vowels included. Training words of more than 14 letters or sounds, 1 in 150, are left out, since all
 rows would be as long as the longest; none of the test words are. Ours is `recipes.fit(model, pairs, epochs=E)` with the
-defaults of the builder, E the largest number of epochs that a few timed steps say fits into the minutes, at least 1.
+defaults of the builder, E the largest number of epochs that a few timed steps say fits into the minutes.
 Decoding is a beam search with 4 beams. Nobody sees the test words before the end.
 
 Rows already in benchmarks/results/spelling.csv are not run again. `--words N` trains on N words, to try the script.
 """
 
 import argparse
-import csv
-import datetime
 import gzip
 import os
-import platform
 import time
 from pathlib import Path
 
@@ -25,10 +22,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from budget import fit_within
+from rows import RESULTS, append, done, facts, read
 
 import recipes
 
-RESULTS = Path(__file__).parent / "results" / "spelling.csv"
+PATH = RESULTS / "spelling.csv"
 SYSTEMS = {
     "seq2seq": ("seq2seq", {}),
     "transformer": ("transformer", {}),
@@ -37,7 +36,6 @@ START, END, FIRST = 1, 2, 3  # among the sounds; 0 is padding
 LONGEST = 14  # letters and sounds of a training word
 HELD_OUT = 2000
 BEAMS = 4
-PROBE = 12  # timed steps, the first two of which are left out
 
 
 def main():
@@ -54,10 +52,10 @@ def main():
         for system in arguments.systems:
             key = {"data": arguments.data.name, "words": len(train), "minutes": f"{arguments.minutes:g}"}
             key |= {"system": system, "seed": seed}
-            if not done(RESULTS, key):
+            if not done(PATH, key):
                 found = measure(system, seed, train, validation, test, sounds, 60 * arguments.minutes)
-                append(RESULTS, {**key, **found})
-    for row in read(RESULTS):
+                append(PATH, {**key, **found})
+    for row in read(PATH):
         print(
             f"{row['system']:12s} seed {row['seed']}, {row['words']} words, {row['minutes']} minutes: "
             f"{float(row['word_error']):.1%} of the test words wrong, {float(row['sound_error']):.1%} of the sounds"
@@ -73,7 +71,7 @@ def measure(system, seed, train, validation, test, sounds, seconds):
         keras.utils.set_random_seed(seed)
         return getattr(recipes, family)(**sizes, **given)
 
-    model, facts = fit_within(build, pairs, seconds)
+    model, run = fit_within(build, pairs, seconds)
     found = {}
     for name, part in {"validation_word_error": validation, "word_error": test}.items():
         start = time.perf_counter()
@@ -87,7 +85,8 @@ def measure(system, seed, train, validation, test, sounds, seconds):
         **found,
         "sound_error": f"{errors / sum(map(len, right)):.4f}",
         "decode_seconds": round(elapsed, 1),
-        **facts,
+        **run,
+        **facts(),
     }
 
 
@@ -129,69 +128,13 @@ def distance(a, b):
     return costs[-1]
 
 
-# --------------------------------------------------------------------------------- what benchmarks/translation.py uses too
-
-
-def fit_within(build, pairs, seconds, most=10_000):
-    """Train what `build()` returns for as many epochs as fit into the time, up to `most`; return it and facts of the run."""
-    model = build()
-    size, clock = model.recipe["training"]["batch_size"], Steps()
-    few = {part: ids[: PROBE * size] for part, ids in pairs.items()}
-    recipes.fit(model, few, epochs=1, batch_size=size, verbose=0, callbacks=[clock])
-    step = float(np.median(np.diff(clock.times)[1:])) if len(clock.times) > 2 else 0.01
-    epochs = min(most, max(1, int(seconds / (step * len(pairs["target"]) / size))))
-    print(f"{model.name}: {1000 * step:.0f} ms a step of {size}, so {epochs} epochs", flush=True)
-    model, start, cpu = build(), time.perf_counter(), time.process_time()
-    recipes.fit(model, pairs, epochs=epochs, batch_size=size, verbose=2)
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
-    facts = {
-        "epochs": epochs,
-        "seconds": round(elapsed),
-        "cpu_seconds": round(cpu),
-        "parameters": model.count_params(),
-        "date": datetime.date.today().isoformat(),
-        "made_with": f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}, "
-        f"Python {platform.python_version()}, {os.cpu_count()} cores",
-    }
-    return model, facts
+# what benchmarks/translation.py uses too
 
 
 def write(model, source, rows=200, **arguments):
     """Return what `recipes.generate` does, some rows at a time: the states of all beams together would take gigabytes."""
     parts = [source[i : i + rows] for i in range(0, len(source), rows)]
     return [text for part in parts for text in recipes.generate(model, part, **arguments)]
-
-
-class Steps(keras.callbacks.Callback):
-    """Notes the time after each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.times = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.times.append(time.perf_counter())
-
-
-def done(path, key):
-    """Whether a row of the file has these values."""
-    return any(all(row[name] == str(value) for name, value in key.items()) for row in read(path))
-
-
-def read(path):
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path, row):
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ stopping, so the trees get it for training too). Rows already in benchmarks/resu
 """
 
 import argparse
-import csv
 import os
 import statistics
 import time
@@ -17,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rows import RESULTS, append, read
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score, mean_absolute_error
@@ -25,8 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import recipes
 
-RESULTS = os.path.join(os.path.dirname(__file__), "results", "tabular.csv")
-FIELDS = ["data", "metric", "system", "seed", "value", "seconds"]
+PATH = RESULTS / "tabular.csv"
 
 
 def main():
@@ -37,14 +36,16 @@ def main():
     names = ["breast_cancer", "diabetes"]
     if arguments.data:
         names += [os.path.join(arguments.data, f"{name}.csv.gz") for name in ("concrete", "magic", "letter")]
-    rows = read()
+    rows = read(PATH)
     done = {(row["data"], row["system"], int(row["seed"])) for row in rows}
     for seed in range(arguments.seeds):
         for name in names:
             short = os.path.basename(name).split(".")[0]
             for system in ("mlp", "trees", "linear"):
                 if (short, system, seed) not in done:
-                    rows.append(append(short, system, seed, *measure(name, system, seed)))
+                    metric, value, seconds = measure(name, system, seed)
+                    row = {"data": short, "metric": metric, "system": system, "seed": seed, "value": value}
+                    rows.append(append(PATH, {**row, "seconds": round(seconds, 2)}))
     show(rows)
 
 
@@ -75,25 +76,6 @@ def measure(name, system, seed):
     metric = "accuracy" if classify else "mae"
     value = accuracy_score(y_test, predicted) if classify else mean_absolute_error(y_test, np.asarray(predicted))
     return metric, float(value), seconds
-
-
-def read():
-    if not os.path.exists(RESULTS):
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(data, system, seed, metric, value, seconds):
-    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
-    row = {"data": data, "metric": metric, "system": system, "seed": seed, "value": value, "seconds": round(seconds, 2)}
-    new = not os.path.exists(RESULTS)
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return row
 
 
 def show(rows):

@@ -14,13 +14,8 @@ Rows already in benchmarks/results/transfer.csv are not run again.
 """
 
 import argparse
-import csv
-import datetime
 import os
-import platform
-import shlex
 import statistics
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,13 +23,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from PIL import Image
+from rows import RESULTS, append, facts, read
 from sklearn.linear_model import LogisticRegression
 
 import recipes
 
-RESULTS = os.path.join(os.path.dirname(__file__), "results", "transfer.csv")
+PATH = RESULTS / "transfer.csv"
 SETTING = ["data", "per_class", "test", "size", "epochs"]
-FIELDS = [*SETTING, "system", "seed", "accuracy", "seconds", "date", "made_with", "command"]
 SYSTEMS = ("fine_tune", "from_scratch", "from_scratch_x3", "logistic")
 
 
@@ -50,7 +45,7 @@ def main():
     arguments = parser.parse_args()
     setting = {key: str(getattr(arguments, key)) for key in SETTING}
     setting["data"] = os.path.basename(os.path.normpath(arguments.data))
-    rows = read()
+    rows = read(PATH)
     done = {key_of(row) for row in rows}
     missing = [
         (system, seed)
@@ -65,7 +60,8 @@ def main():
         for system, seed in missing:
             x, y = draw_each(data.train, arguments.per_class, seed)
             accuracy, seconds = measure(system, seed, x, y, x_test, y_test, data.info.num_classes, arguments)
-            rows.append(append({**setting, "system": system, "seed": seed}, accuracy, seconds))
+            row = {**setting, "system": system, "seed": seed, "accuracy": f"{accuracy:.4f}", "seconds": f"{seconds:.1f}"}
+            rows.append(append(PATH, {**row, **facts()}))
             print(f"{system:16s} seed {seed}: {accuracy:.4f} in {seconds:.0f} s", flush=True)
     show([row for row in rows if all(row[key] == setting[key] for key in SETTING)])
 
@@ -130,31 +126,6 @@ def pretrained():
 
 def key_of(row):
     return tuple(str(row[key]) for key in [*SETTING, "system", "seed"])
-
-
-def read():
-    if not os.path.exists(RESULTS):
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row, accuracy, seconds):
-    """Write one result at once, so that nothing is lost if the next is interrupted."""
-    made_with = f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}"
-    made_with += f", Python {platform.python_version()}, {os.cpu_count()} cores"
-    command = shlex.join(["python", *sys.argv])
-    date = datetime.date.today().isoformat()
-    row = {**row, "accuracy": f"{accuracy:.4f}", "seconds": f"{seconds:.1f}"}
-    row |= {"date": date, "made_with": made_with, "command": command}
-    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
-    new = not os.path.exists(RESULTS)
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return row
 
 
 def show(rows):

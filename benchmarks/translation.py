@@ -21,11 +21,13 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from spelling import append, done, fit_within, read, write
+from budget import fit_within
+from rows import RESULTS, append, done, facts, read
+from spelling import write
 
 import recipes
 
-RESULTS = Path(__file__).parent / "results" / "translation.csv"
+PATH = RESULTS / "translation.csv"
 SYSTEMS = {
     "copy": None,
     "seq2seq": ("seq2seq", {"dropout": 0.3}),  # from 12 thousand sentences
@@ -51,9 +53,9 @@ def main():
         for system in arguments.systems:
             key = {"data": arguments.data.name, "pairs": len(train), "minutes": f"{arguments.minutes:g}"}
             key |= {"system": system, "seed": seed}
-            if not done(RESULTS, key):
-                append(RESULTS, {**key, **measure(system, seed, train, validation, test, 60 * arguments.minutes)})
-    for row in read(RESULTS):
+            if not done(PATH, key):
+                append(PATH, {**key, **measure(system, seed, train, validation, test, 60 * arguments.minutes)})
+    for row in read(PATH):
         print(
             f"{row['system']:12s} seed {row['seed']}, {row['pairs']} pairs, {row['minutes']} minutes: "
             f"chrF {row['chrf']}, BLEU {row['bleu']}"
@@ -61,9 +63,9 @@ def main():
 
 
 def measure(system, seed, train, validation, test, seconds):
-    facts = dict.fromkeys(("epochs", "seconds", "cpu_seconds", "parameters", "date", "made_with"), "")
+    run = dict.fromkeys(("epochs", "examples", "seconds", "cpu_seconds", "parameters"), "")
     if SYSTEMS[system] is None:
-        return {**evaluate(lambda texts: texts, validation, test), "decode_seconds": 0, **facts}
+        return {**evaluate(lambda texts: texts, validation, test), "decode_seconds": 0, **run, **facts()}
     family, given = SYSTEMS[system]
     tokenizer = recipes.data.Tokenizer.train([text for pair in train for text in pair], "bpe", vocabulary_size=VOCABULARY)
     source, target = (tokenizer.encode([pair[i] for pair in train]) for i in (0, 1))
@@ -78,14 +80,14 @@ def measure(system, seed, train, validation, test, seconds):
             **given,
         )
 
-    model, facts = fit_within(build, {"source": source, "target": target}, seconds, EPOCHS)
+    model, run = fit_within(build, {"source": source, "target": target}, seconds, EPOCHS)
 
     def translate(texts):
         return tokenizer.decode(write(model, tokenizer.encode(texts), max_new_tokens=40, beams=BEAMS))
 
     start = time.perf_counter()
     found = evaluate(translate, validation, test)
-    return {**found, "decode_seconds": round(time.perf_counter() - start, 1), **facts}
+    return {**found, "decode_seconds": round(time.perf_counter() - start, 1), **run, **facts()}
 
 
 def evaluate(translate, validation, test):

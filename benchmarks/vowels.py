@@ -9,19 +9,15 @@ these. Rows already in benchmarks/results/vowels.csv are not run again.
 """
 
 import argparse
-import csv
-import datetime
 import os
-import platform
-import shlex
 import statistics
-import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from rows import RESULTS, append, facts, read
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -29,9 +25,8 @@ from sklearn.preprocessing import StandardScaler
 
 import recipes
 
-RESULTS = os.path.join(os.path.dirname(__file__), "results", "vowels.csv")
-FIELDS = ["part", "arguments", "epochs", "system", "seed", "accuracy", "seconds", "date", "made_with", "command"]
-KEY = FIELDS[:5]
+PATH = RESULTS / "vowels.csv"
+KEY = ["part", "arguments", "epochs", "system", "seed"]
 SYSTEMS = ("lstm", "logistic", "neighbour")
 
 
@@ -49,7 +44,7 @@ def main():
     names, y = np.unique(labels, return_inverse=True)
     train, test = (x, y), (x_test, np.searchsorted(names, test_labels))
     part = "validation" if arguments.choose else "test"
-    rows = read()
+    rows = read(PATH)
     done = {tuple(row[key] for key in KEY) for row in rows}
     for system in arguments.systems:
         for seed in range(arguments.seeds if system == "lstm" or arguments.choose else 1):
@@ -60,7 +55,8 @@ def main():
                 start = time.perf_counter()
                 kept, held = recipes.data.split(*train, 0.2, seed=seed) if arguments.choose else (train, test)
                 accuracy = measure(system, seed, kept, held, arguments)
-                rows.append(append(row, accuracy, time.perf_counter() - start))
+                row |= {"accuracy": f"{accuracy:.4f}", "seconds": f"{time.perf_counter() - start:.1f}"}
+                rows.append(append(PATH, {**row, **facts()}))
                 print(f"{system:10s} seed {seed}: {accuracy:.4f}", flush=True)
     show([row for row in rows if row["part"] == part])
 
@@ -84,29 +80,6 @@ def summary(x):
     real = (x != 0).any(axis=-1)
     steps = [row[mask] for row, mask in zip(x, real, strict=True)]
     return np.stack([np.concatenate([row.mean(axis=0), row.std(axis=0)]) for row in steps])
-
-
-def read():
-    if not os.path.exists(RESULTS):
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row, accuracy, seconds):
-    """Write one result at once, so that nothing is lost if the next is interrupted."""
-    made_with = f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}"
-    made_with += f", Python {platform.python_version()}, {os.cpu_count()} cores"
-    row = {**row, "accuracy": f"{accuracy:.4f}", "seconds": f"{seconds:.1f}", "date": datetime.date.today().isoformat()}
-    row |= {"made_with": made_with, "command": shlex.join(["python", *sys.argv])}
-    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
-    new = not os.path.exists(RESULTS)
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    return row
 
 
 def show(rows):
