@@ -159,7 +159,7 @@ def measure(system, seed, train, test, seconds):
         "parameters": model.count_params(),
         "date": datetime.date.today().isoformat(),
         "made_with": f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}, "
-        f"Python {platform.python_version()}, {os.cpu_count()} cores",
+        f"Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores",
     }
 
 
