@@ -15,11 +15,14 @@ import recipes
 from recipes.layers import (
     AdaptiveNorm,
     Bias,
+    BilinearUpsample,
     CategoryEmbedding,
     ClassToken,
     CrossAttention,
     DropPath,
     EndToken,
+    EqualizedConv2D,
+    EqualizedDense,
     FirstToken,
     FusedBatchNorm,
     LayerScale,
@@ -27,7 +30,10 @@ from recipes.layers import (
     LocalResponseNorm,
     LogitScale,
     MaskedPool,
+    MinibatchStddev,
+    ModulatedConv2D,
     NoiseEmbedding,
+    NoiseInjection,
     PaddingMask,
     PositionEmbedding,
     SeasonalValues,
@@ -56,6 +62,7 @@ class LayerCase:
     prepare: Callable = lambda layer, x: None  # called on the built layer: state that initializers do not give
     random: bool = False  # whether the output is random in training
     output: str | None = None  # dtype of the output where it is no float
+    rows: bool = True  # whether what becomes of an example depends on it alone
     bad: tuple = ()  # (changed arguments, name that the ValueError must mention)
 
     def make(self, **changes):
@@ -154,6 +161,7 @@ SERIES = _fixed(
         "float32"
     )
 )
+MAPS = TOKENS.reshape(3, 3, 4, 4)  # of features
 TEXTS = _fixed((_random.integers(1, 20, (12, 6)) * (np.arange(6) < LENGTHS[:, None])).astype("int32"))
 SENTENCES = _fixed(np.c_[np.arange(1, 13), TEXTS[:, :5]].astype("int32"))  # each begins with a token of its own
 WINDOWS = _fixed((_random.normal(size=(12, 8, 3)).cumsum(axis=1) * [5, 1, 30] + [100, 0, -7]).astype("float32"))
@@ -255,6 +263,49 @@ LAYERS = [
         TOKENS,
         bad=(({"max_length": 0}, "max_length"),),
     ),
+    LayerCase(
+        "modulated_conv",
+        ModulatedConv2D,
+        {"filters": 2, "kernel_size": 2, "demodulate": False},
+        MAPS,
+        learns=("kernel",),
+        bad=(({"filters": 0}, "filters"), ({"kernel_size": 0}, "kernel_size")),
+    ),
+    LayerCase(
+        "equalized_conv",
+        EqualizedConv2D,
+        {"filters": 2, "kernel_size": 1, "use_bias": False},
+        MAPS,
+        learns=("kernel",),
+        bad=(({"filters": 0}, "filters"), ({"kernel_size": 0}, "kernel_size")),
+    ),
+    LayerCase(
+        "equalized_dense",
+        EqualizedDense,
+        {"units": 3, "rate": 0.1, "start": 1.0},
+        TOKENS,
+        learns=("kernel", "bias"),
+        bad=(({"units": 0}, "units"), ({"rate": 0.0}, "rate")),
+    ),
+    LayerCase(
+        "noise_injection",
+        NoiseInjection,
+        {"seed": 3},
+        MAPS,
+        learns=("strength",),
+        keeps=("noise",),
+        prepare=lambda layer, x: layer.strength.assign(0.5),
+        random=True,
+    ),
+    LayerCase(
+        "minibatch_stddev",
+        MinibatchStddev,
+        {"group": 2, "epsilon": 1e-3},
+        MAPS,
+        rows=False,
+        bad=(({"group": 1}, "group"), ({"epsilon": 0.0}, "epsilon")),
+    ),
+    LayerCase("bilinear_upsample", BilinearUpsample, {}, MAPS),
     LayerCase("end_token", EndToken, {"token_id": 2}, CATEGORIES, bad=(({"token_id": -1}, "token_id"),)),
     LayerCase(
         "logit_scale",

@@ -70,7 +70,8 @@ def check_unknown_batch(case):
     for size in (1, 2, len(case.x)):
         rows = model.predict(case.x[:size], batch_size=size, verbose=0)
         assert rows.shape == (size, *expected.shape[1:]), f"a batch of {size} came out as {rows.shape}"
-        np.testing.assert_allclose(rows, expected[:size], rtol=1e-5, atol=1e-6)
+        if case.rows:
+            np.testing.assert_allclose(rows, expected[:size], rtol=1e-5, atol=1e-6)
 
 
 def check_precision(case):
