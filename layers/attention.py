@@ -65,15 +65,17 @@ def attend_cache(query, keys, values, *, position, locality=False, scale=None):
 
     Args:
         query: Float tensor `(batch, n, heads, width)` of the tokens from `position` on.
-        keys, values: Float tensors `(batch, heads, length, width)`: heads first, so that no step moves them about.
+        keys: Float tensor `(batch, heads, width, length)`.
+        values: Float tensor `(batch, heads, length, width)`: both as the products want them, so that no step moves them
+            about, which took two thirds of the time of long texts.
         position, locality, scale: As in `attend`.
 
     Returns:
         Float tensor `(batch, n, heads, width)`.
     """
     query = ops.swapaxes(query, 1, 2)  # (batch, heads, n, width)
-    rows, columns = position + ops.arange(query.shape[2])[:, None], ops.arange(keys.shape[2])
-    product = ops.cast(ops.matmul(query, ops.swapaxes(keys, 2, 3)), "float32")  # (batch, heads, n, length)
+    rows, columns = position + ops.arange(query.shape[2])[:, None], ops.arange(keys.shape[3])
+    product = ops.cast(ops.matmul(query, keys), "float32")  # (batch, heads, n, length)
     product = product * (query.shape[-1] ** -0.5 if scale is None else scale)
     product = ops.where(sees(rows, columns, True, locality), product, -1e30)
     return ops.swapaxes(ops.matmul(ops.cast(ops.softmax(product, axis=-1), values.dtype), values), 1, 2)

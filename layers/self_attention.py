@@ -105,9 +105,9 @@ class SelfAttention(keras.layers.Layer):
         """Return what `decode` remembers before the first token, room for `length` tokens in each of `batch` rows."""
         if not self.causal:
             raise ValueError(f"causal must be True to decode. Received: {self.name} with causal=False")
-        width = self.qkv.units // 3
-        shape = (batch, self.heads, length, width // self.heads)
-        return tuple(ops.zeros(shape, dtype or self.compute_dtype) for _ in ("key", "value"))
+        size, dtype = self.qkv.units // 3 // self.heads, dtype or self.compute_dtype
+        keys, values = (batch, self.heads, size, length), (batch, self.heads, length, size)
+        return ops.zeros(keys, dtype), ops.zeros(values, dtype)
 
     def decode(self, tokens, cache, position, padding_mask=None):
         """Compute what `call` does for the tokens from `position` on, given the `cache` of those before.
@@ -122,10 +122,11 @@ class SelfAttention(keras.layers.Layer):
             `(outputs, cache)`.
         """
         query, key, value = self._project(tokens, position)
-        cache = tuple(
-            ops.slice_update(old, (0, 0, position, 0), ops.cast(ops.swapaxes(new, 1, 2), old.dtype))
-            for old, new in zip(cache, (key, value), strict=True)
-        )
+        keys, values = cache
+        new_keys, new_values = ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 1, 3))
+        keys = ops.slice_update(keys, (0, 0, 0, position), ops.cast(new_keys, keys.dtype))
+        values = ops.slice_update(values, (0, 0, position, 0), ops.cast(new_values, values.dtype))
+        cache = keys, values
         if isinstance(position, int) and position == 0:
             return self._mix(query, key, value), cache
         scale = 1.0 if self.locality else None
