@@ -68,8 +68,7 @@ def check_bfloat16(case):
     assert {v.dtype for v in mixed.trainable_variables} == {"float32"}, "a weight is not stored as float32"
     expected, found = loss(plain, case.x, case.y), loss(mixed, case.x, case.y)
     assert abs(found - expected) <= case.bfloat16 * max(1e-3, abs(expected)), f"the loss is {found:.4g}, not {expected:.4g}"
-    mixed.run_eagerly = True
-    losses = fit(mixed, case, case.steps).history["loss"]
+    losses = fit(eager(mixed), case, case.steps).history["loss"]
     assert np.isfinite(losses).all(), f"the losses are {losses}"
     if case.samples:
         check_sample(case, sample(case, mixed, 2, 1))
@@ -146,8 +145,7 @@ def check_saves(case):
     _assert_equal_models(case, loaded, model, "loaded")
     copy_seeds(model, loaded)
     for each in (loaded, model):
-        each.run_eagerly = True
-        fit(each, case, case.steps)
+        fit(eager(each), case, case.steps)
     _assert_equal_models(case, loaded, model, f"after {case.steps} more steps")
 
 
@@ -176,16 +174,21 @@ def _assert_equal_models(case, found, expected, when):
 def _trained(case, seed):
     keras.utils.set_random_seed(seed)
     model = case.build()
+    fit(eager(model), case, case.steps)
+    return model
+
+
+def eager(model):
+    """Return `model`, whose steps are not compiled from now on."""
     model.run_eagerly = True
-    fit(model, case, case.steps)
+    model.train_function = model.test_function = None
     return model
 
 
 def loss(model, x, y=None):
     """Return the loss of one batch, without training."""
-    model.run_eagerly = True
     batch = len(keras.tree.flatten(x)[0])
-    return model.evaluate(x, y, batch_size=batch, verbose=0, return_dict=True)["loss"]
+    return eager(model).evaluate(x, y, batch_size=batch, verbose=0, return_dict=True)["loss"]
 
 
 OF_FAMILY = [shared.check_signature, shared.check_variants, shared.check_bad_arguments, check_space]
