@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from recipes.weights.errors import LeftRandom
 from recipes.weights.reading import read_shapes, read_state_dict
 
 IGNORED = r"num_batches_tracked$"  # torch's BatchNorm counts its batches; Keras does not
@@ -50,7 +51,8 @@ def assign(model, mapping, tensors, *, optional_head=()):
     for variable, array in values:
         variable.assign(array)
     if left:
-        warnings.warn(f"weights: left random, as the file has no head of this shape: {', '.join(left)}")
+        text = f"weights: left random, as the file has no head of this shape: {', '.join(left)}"
+        warnings.warn(LeftRandom(text, left))
     return left
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from recipes.weights import hub
 from recipes.weights.assigning import assign
-from recipes.weights.errors import UnsafeFileError
-from recipes.weights.reading import find_file, read_config, read_state_dict
+from recipes.weights.errors import LeftRandom, UnsafeFileError
+from recipes.weights.reading import find_file, read_config, read_shapes, read_state_dict
 
 # ours -> transformers, without the prefix "bert."
 LAYERS = {
@@ -70,7 +70,8 @@ def load_weights(model, path):
         tensors[positions] = tensors[positions][:places]
     pooler = {path for path in names if path.startswith("pooler/")}
     if pooler and not any(name.startswith("pooler.") for name in tensors):
-        warnings.warn(f"weights: left random, as the file has no pooler: {', '.join(sorted(pooler))}")
+        text = f"weights: left random, as the file has no pooler: {', '.join(sorted(pooler))}"
+        warnings.warn(LeftRandom(text, pooler))
         for variable in model.get_layer("pooler").weights:
             name, axes = names[variable.path]
             value = keras.ops.convert_to_numpy(variable)
@@ -140,6 +141,7 @@ def read_settings(path, heads, padding_id):
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise ValueError(f"weights: config.json must have a number > 0 for {key}. Received: {value!r}")
+    _check_sizes(path, numbers)
     settings = {**numbers, **_pooling(path)}
     if any(str(name).endswith("Classification") for name in config.get("architectures") or ()):
         labels = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers leaves two out
@@ -148,6 +150,29 @@ def read_settings(path, heads, padding_id):
         if names != [f"LABEL_{i}" for i in range(len(names))]:
             settings["class_names"] = names
     return settings
+
+
+def _check_sizes(path, numbers):
+    """Refuse sizes that the tensors do not have, before a model of these sizes takes the memory."""
+    shapes = {}
+    for name, (shape, _) in read_shapes(path).items():
+        for pattern, replacement in RENAMED:
+            name = re.sub(pattern, replacement, name)
+        shapes[name] = tuple(shape)
+    width, embeddings = numbers["width"], "embeddings.{}_embeddings.weight"
+    wanted = {
+        embeddings.format("word"): (numbers["vocabulary_size"], width),
+        embeddings.format("position"): (numbers["max_length"], width),
+        "encoder.layer.0.intermediate.dense.weight": (numbers["mlp_dim"], width),
+    }
+    for name, shape in wanted.items():
+        if shapes.get(name) != shape:
+            rule = f"config.json says that {name} is {shape}, the file has {shapes.get(name, 'no such tensor')}"
+            raise UnsafeFileError(path, "config.json", rule, "Download or copy the whole folder again.")
+    depth = sum(bool(re.fullmatch(r"encoder\.layer\.\d+\.output\.dense\.weight", name)) for name in shapes)
+    if depth != numbers["depth"]:
+        rule = f"config.json says that there are {numbers['depth']} layers, the file has {depth}"
+        raise UnsafeFileError(path, "config.json", rule, "Download or copy the whole folder again.")
 
 
 def _pooling(path):

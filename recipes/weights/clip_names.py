@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from recipes.weights.assigning import assign
+from recipes.weights.errors import LeftRandom
 from recipes.weights.reading import find_file, read_config, read_state_dict
 from recipes.weights.vit_names import resize_positions
 
@@ -52,8 +53,11 @@ def load_weights(model, path, grid):
     if positions.ndim == 2:  # or `assign` will say what is wrong
         tensors[POSITIONS] = resize_positions(positions, grid, prefix=1)
     if not any(name.startswith(("text_", "logit_scale")) for name in tensors):
-        model = features(model, "image_embedding")
-        warnings.warn("weights: left random, as the file has the image half only: the text half and logit_scale")
+        whole, model = model, features(model, "image_embedding")
+        there = {variable.path for variable in model.weights}
+        left = [variable.path for variable in whole.weights if variable.path not in there]
+        text = "weights: left random, as the file has the image half only: the text half and logit_scale"
+        warnings.warn(LeftRandom(text, left))
     return assign(model, transformers_names(model), tensors)
 
 

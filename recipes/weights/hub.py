@@ -6,7 +6,9 @@ A branch such as `main` may hold other weights tomorrow, so a name without a rev
 import os
 import re
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there is read
+from recipes.weights import shards
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # the first that is there is read
 FORM = "owner/name@<the 40 hexadecimal digits of a revision>, optionally followed by /file.safetensors"
 PART = r"[A-Za-z0-9_][\w.-]*"
 NAME = re.compile(rf"({PART}/{PART})@([0-9a-f]{{40}})((?:/{PART})+)?", re.ASCII)
@@ -72,6 +74,9 @@ def download(name, beside=()):
     found = next(filter(None, map(fetch, wanted)), None)
     if found is None:
         raise ValueError(f"weights: {name!r} has no {' nor '.join(wanted)}. Name the file: {FORM}")
+    if found.endswith(".index.json"):
+        for shard in shards.list_shards(found):
+            fetch(f"{folder}/{shard}" if folder else shard)
     return found
 
 

@@ -6,6 +6,7 @@ that, so only groups of plain arrays are read, each reached in one way, together
 
 import collections
 import contextlib
+import io
 import math
 import os
 
@@ -38,8 +39,8 @@ def read_shapes(path):
     Raises:
         UnsafeFileError: If the file breaks a rule.
     """
-    with _open(path) as arrays:
-        return {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    with _open(path) as (arrays, refuse):
+        return {name: (array.shape, array.dtype) for name, array in _name_arrays(arrays, refuse).items()}
 
 
 def read(path):
@@ -48,8 +49,20 @@ def read(path):
     Raises:
         UnsafeFileError: If the file breaks a rule.
     """
-    with _open(path) as arrays:
-        return {name: np.asarray(array[()]) for name, array in arrays.items()}
+    with _open(path) as (arrays, refuse):
+        return {name: np.asarray(array[()]) for name, array in _name_arrays(arrays, refuse).items()}
+
+
+@contextlib.contextmanager
+def open_members(path, data=None):
+    """Give `{"layers/dense/vars/0": h5py.Dataset}` of every array in a Keras file, under its own name, each fit to be read.
+
+    Args:
+        path: The file.
+        data: Its bytes, if it is part of another file.
+    """
+    with _open(path, data, whole=True) as (arrays, _):
+        yield {"/".join(name): array for name, array in arrays.items()}
 
 
 def is_keras(names):
@@ -74,26 +87,30 @@ def names_by_class(model):
 
 
 @contextlib.contextmanager
-def _open(path):
-    """Give `{"layer/variable": h5py.Dataset}`, each fit to be read."""
+def _open(path, data=None, whole=False):
+    """Give `{path: h5py.Dataset}`, each fit to be read, and a function that refuses the file."""
 
     def refuse(rule, member=None, remedy=ADVICE):
         raise UnsafeFileError(path, member and ascii(member[:MAX_NAME]), rule, remedy)
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path if data is None else io.BytesIO(data), "r") as file:
             if file.userblock_size:
                 refuse("foreign bytes stand before its start")
-            yield _name_arrays(_walk(file, os.path.getsize(path), refuse), refuse)
+            yield _walk(file, os.path.getsize(path) if data is None else len(data), refuse, whole), refuse
     except UnsafeFileError:
         raise
     except ERRORS as error:
         raise UnsafeFileError(path, None, f"the HDF5 file is damaged ({str(error)[:120]})", BROKEN) from None
 
 
-def _walk(file, size, refuse):
-    """Return `{path: array}` of all weights, paths as tuples of names below the group that holds the layers."""
-    root = next((name for name in ("layers", "model_weights") if name in _links(file, refuse)), None)
+def _walk(file, size, refuse, whole=False):
+    """Return `{path: array}` of all weights, paths as tuples of names below the group that holds the layers.
+
+    `whole` gives everything that is in the file, under its whole path.
+    """
+    root = next((name for name in ("layers", "model_weights") if name in _links(file, refuse) and not whole), None)
+    skipped = () if whole else ("optimizer_weights", "seed_generator")
     stack = [((root,), file[root]) if root else ((), file)]
     arrays, seen, total = {}, set(), 0
     while stack:
@@ -107,7 +124,7 @@ def _walk(file, size, refuse):
         seen.add(address)
         if isinstance(member, h5py.Group):
             names = _links(member, refuse)
-            stack += [((*path, name), member[name]) for name in names if name not in ("optimizer_weights", "seed_generator")]
+            stack += [((*path, name), member[name]) for name in names if name not in skipped]
         elif isinstance(member, h5py.Dataset):
             total += _check(member, shown, refuse)
             arrays[path] = member

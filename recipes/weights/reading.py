@@ -1,11 +1,12 @@
 """Read a file of weights, whatever its name says it is, or the folder of a model of the Hugging Face hub."""
 
-import json
 import os
 import stat
 
-from recipes.weights import hub, keras_file, safetensors_file, torch_file
+from recipes.weights import hub, keras_file, onnx_file, safetensors_file, shards, torch_file
 from recipes.weights.errors import UnsafeFileError
+from recipes.weights.json_text import parse_object
+from recipes.weights.places import check_inside
 
 IN_FOLDER = hub.WEIGHTS  # the first that is there is read
 MAX_CONFIG = 1 << 20  # bytes of config.json; that of a ViT with 1000 named classes has 70 thousand
@@ -14,13 +15,14 @@ MAX_CONFIG = 1 << 20  # bytes of config.json; that of a ViT with 1000 named clas
 def read_state_dict(path):
     """Read the tensors of a weights file. Its type is told from its first bytes, not from its name.
 
-    It may be a file of torch (`.pth`: the zip archive since torch 1.6, or the layout before), safetensors, or Keras
-    (`.weights.h5` and the older `.h5`). Nothing in the file is executed, and what it can make us allocate is bounded by
-    its size.
+    It may be a file of torch (`.pth`: the zip archive since torch 1.6, or the layout before), safetensors, also split, ONNX
+    or Keras (`.weights.h5` and the older `.h5`). Nothing in the file is executed, and what it can make us allocate is
+    bounded by its size.
 
     Args:
-        path: The file, or a folder with `model.safetensors` or `pytorch_model.bin`, or `"owner/name@<40 hexadecimal
-            digits>"` of the Hugging Face hub. A file that holds `{"state_dict": tensors, ...}` will do.
+        path: The file, the `.index.json` of a split one, or a folder with `model.safetensors`, its index or
+            `pytorch_model.bin`, or `"owner/name@<40 hexadecimal digits>"` of the Hugging Face hub. A file that holds
+            `{"state_dict": tensors, ...}` will do.
 
     Returns:
         Dict of name to array, in the shapes of the library that wrote it. bfloat16 comes as float32. The prefixes
@@ -46,7 +48,8 @@ def find_file(path):
     if hub.is_name(path):
         return hub.download(path)
     for name in IN_FOLDER if os.path.isdir(path) else ():
-        if os.path.exists(os.path.join(path, name)):
+        if os.path.lexists(os.path.join(path, name)):
+            check_inside(os.path.join(path, name), path)
             return os.path.join(path, name)
     return path
 
@@ -64,17 +67,13 @@ def read_config(path):
     config = os.path.join(folder, "config.json")
     if not os.path.isfile(config):
         return {}
+    check_inside(config, folder or ".")
+
+    def refuse(rule, member, remedy):
+        raise UnsafeFileError(config, member, rule, remedy) from None
+
     with open(config, "rb") as file:
-        text = file.read(MAX_CONFIG + 1)
-    try:
-        contents = json.loads(text.decode("utf-8")) if len(text) <= MAX_CONFIG else None
-    except (ValueError, RecursionError):
-        contents = None
-    if not isinstance(contents, dict):
-        raise UnsafeFileError(
-            config, None, f"it is not a JSON object of at most {MAX_CONFIG} bytes", "Download or copy it again."
-        )
-    return contents
+        return parse_object(file.read(MAX_CONFIG + 1), refuse, limit=MAX_CONFIG)
 
 
 def _reader(path):
@@ -90,6 +89,11 @@ def _reader(path):
         start = file.read(9)
     if start.startswith(keras_file.MAGIC):
         return keras_file
+    a_length = start[3:8] == bytes(5)  # of the header of a safetensors file, which is below 16 MiB
+    if start[:1] == b"{" and not a_length:
+        return shards
+    if onnx_file.is_onnx(start) and not a_length:
+        return onnx_file
     if start[8:] == b"{":  # behind the header's length, JSON
         return safetensors_file
     return torch_file

@@ -4,13 +4,13 @@ The header is checked in full before any tensor is read: the format leaves that 
 """
 
 import io
-import json
 import math
 import struct
 
 import numpy as np
 
 from recipes.weights.errors import UnsafeFileError
+from recipes.weights.json_text import parse_object
 
 MAX_HEADER = 4 << 20  # bytes; 30 thousand tensors
 MAX_DIMENSIONS = 16
@@ -62,13 +62,8 @@ def read(path):
 def _read_header(path, file):
     """Return `[(name, dtype, shape, (begin, end))]`, sorted by place, and the position of the first number."""
 
-    def refuse(rule, member=None):
-        raise UnsafeFileError(path, member, rule, BROKEN) from None
-
-    def unique(pairs):
-        if len({key for key, _ in pairs}) != len(pairs):
-            refuse("the header names something twice")
-        return dict(pairs)
+    def refuse(rule, member=None, remedy=BROKEN):
+        raise UnsafeFileError(path, member, rule, remedy) from None
 
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -76,14 +71,7 @@ def _read_header(path, file):
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= min(MAX_HEADER, size - 8):
         refuse(f"the header's length, {length}, is not between 2 and {MAX_HEADER} or beyond the file's {size} bytes")
-    try:
-        header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=unique)
-    except UnsafeFileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        refuse(f"the header is not JSON ({str(error)[:80]})")
-    if not isinstance(header, dict):
-        refuse("the header is not a JSON object")
+    header = parse_object(file.read(length), refuse, limit=MAX_HEADER, member="the header")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         refuse("the metadata is not a map of strings", "__metadata__")

@@ -10,18 +10,16 @@ import io
 import re
 import struct
 import warnings
-import zipfile
 
 import numpy as np
 
+from recipes.weights import zip_archive
 from recipes.weights.errors import UnsafeFileError
 from recipes.weights.torch_pickle import ADVICE, BROKEN, DTYPES, MAX_PICKLE, Pickle, Tensor, show
 
-ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number 0x1950a86a20f9469cfc6c
-MAX_MEMBERS = 20_000  # of a zip archive
 MEMBERS = r"data\.pkl|data/[0-9]{1,40}|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id"
-ZIP_ERRORS = (zipfile.BadZipFile, ValueError, RuntimeError, OverflowError, EOFError, OSError, struct.error)
+WRAPPERS = ("state_dict", "model_state_dict", "model", "netG_state_dict")  # what checkpoints call the state dict in them
 JIT_ADVICE = 'Save its weights from torch: torch.save(torch.jit.load(file).state_dict(), "weights.pth").'
 
 
@@ -55,7 +53,7 @@ def _open(path, file):
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
-    if start.startswith(ZIP_MAGIC):
+    if start.startswith(zip_archive.MAGIC):
         contents, read_storage = _open_zip(path, file, size, refuse)
     elif start.startswith(LEGACY_MAGIC):
         contents, read_storage = _open_legacy(path, file, size, refuse)
@@ -76,10 +74,7 @@ def _open_zip(path, file, size, refuse):
     archive, members = _open_archive(file, size, refuse)
 
     def read_member(name):
-        try:
-            return archive.read(members[name])
-        except ZIP_ERRORS as error:
-            refuse(f"the member is damaged ({error})", name)
+        return zip_archive.read_member(archive, members[name], refuse)
 
     if "data.pkl" not in members:
         refuse("the zip archive has no data.pkl, so torch.save did not write it", remedy=ADVICE)
@@ -101,60 +96,24 @@ def _open_zip(path, file, size, refuse):
 
 
 def _open_archive(file, size, refuse):
-    """Return the archive and `{name without its folder: ZipInfo}`; each member is known, and apart from the others."""
-    _check_archive_end(file, size, refuse)
-    try:
-        archive = zipfile.ZipFile(file)
-    except ZIP_ERRORS as error:
-        refuse(f"the zip archive's directory is damaged ({error})")
-    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    names = [info.filename for info in infos]
-    if "config.json" in names or "model.weights.h5" in names:
-        refuse("this is a Keras archive, not a torch file", remedy="Load it with keras.saving.load_model.")
-    if len({name.partition("/")[0] for name in names}) != 1:
-        refuse("torch.save did not write this zip archive: its members are not in one folder", remedy=ADVICE)
-    members, end = {}, 0
-    for info in infos:
-        name, shown = info.filename.partition("/")[2], show(info.orig_filename)
-        if name == "constants.pkl" or name.startswith("code/"):
-            refuse("this is a TorchScript archive, which holds a program", shown, JIT_ADVICE)
-        if not re.fullmatch(MEMBERS, name) or info.filename != info.orig_filename:
-            refuse("torch.save writes no member of that name", shown, ADVICE)
-        if name in members:
-            refuse("the archive has two members of that name", shown)
-        if info.flag_bits & 1:
-            refuse("the member is encrypted", shown, ADVICE)
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            refuse("the member is compressed, which torch.save never does", shown, ADVICE)
-        if (info.external_attr >> 16) & 0o170000 == 0o120000:
-            refuse("the member is a symbolic link", shown, ADVICE)
-        gap = info.header_offset - end  # behind a member stand its checksum and sizes again, 24 bytes at most
-        file.seek(max(0, info.header_offset))
-        header = file.read(30)
-        if not 0 <= gap <= (24 if members else 0) or len(header) < 30 or not header.startswith(ZIP_MAGIC):
-            refuse("members overlap or foreign bytes stand between them", shown)
-        end = info.header_offset + 30 + sum(struct.unpack("<26xHH", header)) + info.file_size
-        members[name] = info
-    if not 0 <= archive.start_dir - end <= 24:
-        refuse("members overlap or foreign bytes follow them")
-    return archive, members
+    """Return the archive and `{name without its folder: ZipInfo}`, each of a name that torch writes."""
 
+    def check_names(infos):
+        names = [info.filename for info in infos]
+        if "config.json" in names or "model.weights.h5" in names:
+            remedy = "Use recipes.load_weights(model, path) for its weights, recipes.load_model(path, trusted=True) for all."
+            refuse("this is a Keras archive, not a torch file", remedy=remedy)
+        if len({name.partition("/")[0] for name in names}) != 1:
+            refuse("torch.save did not write this zip archive: its members are not in one folder", remedy=ADVICE)
+        for info in infos:
+            name, shown = info.filename.partition("/")[2], show(info.orig_filename)
+            if name == "constants.pkl" or name.startswith("code/"):
+                refuse("this is a TorchScript archive, which holds a program", shown, JIT_ADVICE)
+            if not re.fullmatch(MEMBERS, name) or info.filename != info.orig_filename:
+                refuse("torch.save writes no member of that name", shown, ADVICE)
 
-def _check_archive_end(file, size, refuse):
-    """Refuse an archive without its end, with bytes behind it, or with a directory too long to be read."""
-    file.seek(max(0, size - 42))
-    locator, end = file.read(20), file.read(22)
-    if len(end) < 22 or not end.startswith(b"PK\x05\x06") or end[20:] != b"\0\0":
-        refuse("the zip archive is truncated or bytes follow its end")
-    count, directory = struct.unpack("<10xHI6x", end)
-    if locator.startswith(b"PK\x06\x07"):  # zip64: the true numbers stand elsewhere
-        file.seek(min(struct.unpack("<8xQ4x", locator)[0], size))
-        record = file.read(56)
-        if len(record) < 56 or not record.startswith(b"PK\x06\x06"):
-            refuse("the zip archive's directory is damaged")
-        count, directory = struct.unpack("<32xQQ8x", record)
-    if count > MAX_MEMBERS or directory > 256 * MAX_MEMBERS:
-        refuse(f"the zip archive has {count} members in {directory} bytes of directory, too many", remedy=ADVICE)
+    archive, infos = zip_archive.open_archive(file, size, functools.partial(refuse, remedy=ADVICE), check_names)
+    return archive, {info.filename.partition("/")[2]: info for info in infos}
 
 
 # ---- the layout before torch 1.6
@@ -219,7 +178,7 @@ def _what_is_it(start):
 def _state_dict(path, contents, refuse):
     """Return `{name: Tensor}`: the contents or what they wrap, without the prefixes of wrapped models."""
     if isinstance(contents, dict) and not any(isinstance(value, Tensor) for value in contents.values()):
-        keys = [key for key in ("state_dict", "model_state_dict", "model") if isinstance(contents.get(key), dict)]
+        keys = [key for key in WRAPPERS if isinstance(contents.get(key), dict)]
         if len(keys) > 1:
             refuse(f"it holds more than one state dict: {', '.join(keys)}", remedy=ADVICE)
         contents = contents[keys[0]] if keys else contents
