@@ -3,9 +3,12 @@
 if __name__ == "callbacks":
     raise ImportError("import recipes.callbacks, not callbacks")
 
+from recipes.callbacks.collapse_monitor import CollapseMonitor
 from recipes.callbacks.curve import ScheduledRate
 from recipes.callbacks.cycles import CosineRestarts, OneCycle
 from recipes.callbacks.ema import ExponentialMovingAverage
+from recipes.callbacks.ema_weights import EMAWeights
+from recipes.callbacks.kl_annealing import KLAnnealing
 from recipes.callbacks.lr_finder import LRFinder, RangeTest
 from recipes.callbacks.sample_grid import SampleGrid, save_grid
 from recipes.callbacks.schedule import Schedule
@@ -19,8 +22,11 @@ from recipes.callbacks.warmup import (
 )
 
 __all__ = [
+    "CollapseMonitor",
     "CosineRestarts",
+    "EMAWeights",
     "ExponentialMovingAverage",
+    "KLAnnealing",
     "LRFinder",
     "OneCycle",
     "RangeTest",

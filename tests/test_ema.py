@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import recipes
-from recipes.callbacks import ExponentialMovingAverage, WarmupCosine
+from recipes.callbacks import EMAWeights, ExponentialMovingAverage, WarmupCosine
 
 pytestmark = pytest.mark.any_backend
 
@@ -150,3 +150,23 @@ def test_copies_before_a_fit_and_refuses_bad_arguments():
     for argument in ({"decay": 1.0}, {"decay": 0}, {"decay": "a"}, {"every": 0}, {"every": 1.5}):
         with pytest.raises(ValueError, match=next(iter(argument))):
             ExponentialMovingAverage(**argument)
+
+
+def test_a_second_copy_leaves_training_alone_and_goes_on_in_another_fit():
+    plain, model, record, average = make_model(), make_model(), Record(), EMAWeights(0.9)
+    with pytest.raises(ValueError, match="needs a fit"):
+        average.get_weights()
+    fit(plain, validation_data=(X, Y))
+    history = fit(model, record, average, validation_data=(X, Y)).history
+    assert_weights(model.get_weights(), plain.get_weights(), 1e-7)
+    assert history["val_loss"][-1] == pytest.approx(plain.evaluate(X, Y, verbose=0)[0], abs=1e-6)
+    start, values = record.start, record.values
+    assert_weights(average.get_weights(), reference(start, values, 0.9))
+
+    fit(model, record, average, epochs=1)
+    expected = reference(start, values + record.values, 0.9)
+    assert_weights(average.get_weights(), expected)
+    last = model.get_weights()
+    with average.applied():
+        assert_weights(model.get_weights(), expected)
+    assert_weights(model.get_weights(), last, 0)

@@ -105,7 +105,7 @@ def transformer(data_shape, num_classes=None, *, width=128, depth=6, patch_size=
     return keras.Model(inputs, image(x, data_shape, patch_size, 1), name=name)
 
 
-def dense(data_shape, num_classes=None, *, width=256, depth=4, dropout=0.0, name="network"):
+def dense(data_shape, num_classes=None, *, width=128, depth=3, dropout=0.0, name="network"):
     """Build residual dense blocks for vectors.
 
     Args:

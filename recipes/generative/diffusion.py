@@ -27,7 +27,7 @@ VARIANTS = {
 DENOISERS = {
     "unet": (denoisers.unet, {"width": 64, "depth": 1}),
     "transformer": (denoisers.transformer, {"width": 128, "depth": 6}),
-    "dense": (denoisers.dense, {"width": 256, "depth": 4}),
+    "dense": (denoisers.dense, {"width": 128, "depth": 3}),
 }
 
 
@@ -62,9 +62,9 @@ def diffusion(
         variant: Row of `VARIANTS`: `"edm"`, `"ddpm"`, `"v"`, `"flow"`, or `"dit"`, flow with a transformer.
         target: What the network guesses, `"epsilon"`, `"v"`, `"edm"` or `"flow"`; `None` as the variant says.
         denoiser: `"unet"` or `"transformer"`, for vectors `"dense"`; `None` as the variant says.
-        width: Channels of the network's first level, or units, a multiple of 32; `None`: 64, 128 in a transformer, 256 for
+        width: Channels of the network's first level, or units, a multiple of 32; `None`: 64, 128 in a transformer and for
             vectors.
-        depth: Blocks of a level of the U-Net, or of the network; `None`: 1, 6 in a transformer, 4 for vectors.
+        depth: Blocks of a level of the U-Net, or of the network; `None`: 1, 6 in a transformer, 3 for vectors.
         patch_size: Side in pixels that becomes one place of the network; `None`: 2 in a U-Net from 24 pixels on, else 1,
             and in a transformer what leaves 8 a side.
         betas: Noise that training meets: `(first, last)` of a thousand steps that each replace such a share of the variance,
