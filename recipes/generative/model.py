@@ -118,6 +118,10 @@ class GenerativeModel(keras.Model):
         """Return the optimizer that the training settings of the recipe describe; a family with two overrides this."""
         return make_optimizer(settings, **extra)
 
+    def fit_callbacks(self):
+        """Return the callbacks that `recipes.fit` adds to the user's; a family that needs some overrides this."""
+        return []
+
     def make_train_function(self, force=False):
         self.check_adapted()
         return super().make_train_function(force)
@@ -125,6 +129,10 @@ class GenerativeModel(keras.Model):
     def make_test_function(self, force=False):
         self.check_adapted()
         return super().make_test_function(force)
+
+    def make_predict_function(self, force=False):
+        self.check_adapted()
+        return super().make_predict_function(force)
 
     def check_adapted(self):
         """Raise `ValueError` if vectors are standardised by statistics that nobody has set."""
@@ -151,8 +159,14 @@ class GenerativeModel(keras.Model):
         x, y = check_arrays(self, x, y, name=name, classes=self.num_classes)
         if y is not None and y.ndim > 1 and y.shape[-1] != 1:
             raise ValueError(f"{name} y must be class ids of shape (examples,). Received: shape {y.shape}")
-        if self.images and x.dtype.kind == "f" and 0 <= x.min() and x.max() <= 1 and x.max() > 0:
+        pixels = self.images and isinstance(x, np.ndarray)  # images in files are not read before they are needed
+        if pixels and x.dtype.kind == "f" and 0 <= x.min() and x.max() <= 1 and x.max() > 0:
             raise ValueError(f"{name} x must be raw images, 0..255. Received: values in 0..1. Multiply them by 255.")
+        if pixels and (x.min() < 0 or x.max() > 255):
+            raise ValueError(
+                f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as with "
+                "(x + 1) * 127.5."
+            )
         return x, y
 
     def as_pair(self, data, bundled=False):
