@@ -35,6 +35,11 @@ class MaskedPool(keras.layers.Layer):
     def call(self, x, mask=None):
         if mask is None:
             return ops.mean(x, axis=1) if self.mode == "mean" else ops.max(x, axis=1)
+        if keras.backend.standardize_dtype(mask.dtype) != "bool":
+            raise ValueError(
+                "mask must be bool, true where a step is real: pass mask == 1, or mask == 0 where 1 means padding. "
+                f"Received: dtype {keras.backend.standardize_dtype(mask.dtype)}"
+            )
         mask = ops.expand_dims(mask, -1)  # (batch, length, 1)
         if self.mode == "mean":
             count = ops.cast(ops.sum(ops.cast(mask, "int32"), axis=1), x.dtype)

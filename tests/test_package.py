@@ -27,6 +27,7 @@ FOLDERS = {"recipes": ROOT / "recipes", "recipes.layers": ROOT / "layers", "reci
 # The files that may import a backend, inside a function, and which.
 BACKEND_IMPORTS = {
     "recipes/data/pipeline.py": {"tensorflow"},
+    "recipes/data/streams.py": {"tensorflow"},
     "callbacks/ema.py": {"tensorflow", "jax"},
     "layers/fused_batch_norm.py": {"tensorflow"},
     "recipes/sequence/compiled.py": {"tensorflow", "jax"},

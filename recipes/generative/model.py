@@ -162,6 +162,11 @@ class GenerativeModel(keras.Model):
         pixels = self.images and isinstance(x, np.ndarray)  # images in files are not read before they are needed
         if pixels and x.dtype.kind == "f" and 0 <= x.min() and x.max() <= 1 and x.max() > 0:
             raise ValueError(f"{name} x must be raw images, 0..255. Received: values in 0..1. Multiply them by 255.")
+        if self.images and (x.min() < 0 or x.max() > 255):
+            raise ValueError(
+                f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as with "
+                "(x + 1) * 127.5."
+            )
         if pixels and (x.min() < 0 or x.max() > 255):
             raise ValueError(
                 f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as with "

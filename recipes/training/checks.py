@@ -1,10 +1,13 @@
 """What `recipes.fit` looks at before the first step: what Keras lets through in silence or reports as a graph error."""
 
+import warnings
+
 import keras
 import numpy as np
 
 from recipes.data.splitting import LazyRows
 from recipes.layers import CategoryEmbedding, PositionEmbedding
+from recipes.training.check_targets import check_targets
 from recipes.training.recipe import get_recipe
 
 
@@ -21,6 +24,8 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     Returns:
         `(x, y)` as numpy arrays; the caller's objects are not changed.
     """
+    if not getattr(model, "inputs", None):  # of a class of the user's own: its shapes are not known
+        return check_leaves(x, f"{name} x"), check_leaves(y, f"{name} y")
     if isinstance(x, dict):
         wanted = {tensor.name: tensor for tensor in model.inputs}
         if set(x) != set(wanted):
@@ -52,13 +57,23 @@ def check_arrays(model, x, y, *, name="data", classes=None):
         raise ValueError(f"{name}: x has {length} examples and y has {len(y)}; they must be equally long.")
     if y.dtype.kind in "US":
         raise ValueError(
-            f"{name} y must be numbers: class ids 0, 1, ... Received strings such as {str(y.flat[0])!r}; encode them "
-            "with `classes, y = numpy.unique(y, return_inverse=True)`."
+            f"{name} y must be numbers: class ids 0, 1, ... Received strings such as "
+            f"{', '.join(map(repr, np.unique(y)[:5].tolist()))}; encode them with "
+            "`classes, y = numpy.unique(y, return_inverse=True)`."
         )
     _check_finite(y, f"{name} y")
-    if classes is not None:
-        _check_labels(y, classes, f"{name} y")
+    check_targets(model, y, classes, f"{name} y")
     return x, y
+
+
+def check_leaves(value, name):
+    """Raise `ValueError` unless the arrays in `value`, a nested structure or `None`, are finite numbers; return them so."""
+    if value is None:
+        return None
+    leaves = keras.tree.map_structure(lambda leaf: _array(leaf, name), value)
+    for leaf in keras.tree.flatten(leaves):
+        _check_finite(leaf, name)
+    return leaves
 
 
 def _array(value, name):
@@ -66,17 +81,51 @@ def _array(value, name):
         return value  # images in files: nothing is read before the first step
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{name} is a masked array, and the mask would be ignored. Fill it first: `array.filled(value)`.")
+    if hasattr(value, "columns") and hasattr(value, "dtypes"):
+        _check_columns(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} must be a rectangular array; its rows differ in length or shape.") from error
+        raise ValueError(f"{name} must be a rectangular array. Received rows of shapes {_shapes(value)}") from error
     if array.dtype == object:
-        raise ValueError(f"{name} must be numbers. Received: dtype object (rows of different length, or mixed types).")
+        raise ValueError(
+            f"{name} must be numbers in a rectangular array. Received: dtype object, rows of shapes {_shapes(array)}"
+        )
     if array.dtype.kind == "c":
         raise ValueError(f"{name} must be real numbers. Received: dtype {array.dtype}; the imaginary part would be dropped.")
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(f"{name} holds 0 examples. Received: shape {array.shape}")
     return array
+
+
+def _check_columns(frame, name):
+    """Raise `ValueError` unless the columns of a data frame are numbers under names of their own."""
+    names = list(frame.columns)
+    twice = sorted({str(column) for column in names if names.count(column) > 1})
+    unnamed = [column for column in names if column != column or column is None]
+    texts = [
+        str(column) for column, kind in zip(names, frame.dtypes, strict=True) if getattr(kind, "kind", "O") not in "biuf"
+    ]
+    if twice or unnamed:
+        raise ValueError(f"{name} must have a name of its own for each column. Received: {twice or unnamed}; rename them.")
+    if texts:
+        raise ValueError(
+            f"{name} has columns that are not numbers: {texts}. Write the table to a .csv and load it with "
+            "recipes.data.load, which encodes categories, or leave them out."
+        )
+
+
+def _shapes(rows):
+    """Return the first few different shapes of `rows`."""
+    shapes = []
+    for row in rows:
+        try:
+            shape = np.shape(row)
+        except ValueError:
+            shape = (len(row), "...")
+        if shape not in shapes:
+            shapes.append(shape)
+    return ", ".join(map(str, shapes[:4]))
 
 
 def _check_input(value, expected, name):
@@ -105,6 +154,10 @@ def _check_input(value, expected, name):
             hint = " Grey images for a colour model: repeat the channel with numpy.repeat(x, 3, axis=-1)."
         elif len(expected) == 3 and len(shape) == 3 and shape[2] == expected[2]:
             hint = f" Resize the images to {expected[0]}x{expected[1]}, or build the model for their size."
+        elif len(expected) == 1 and len(shape) == 2 and 1 in shape:
+            hint = f" Reshape them with {'x[:, 0, :]' if shape[0] == 1 else 'x[:, :, 0]'}."
+        elif len(expected) == 1 and not shape:
+            hint = " Reshape one example with x[None], one column with x[:, None]."
         raise ValueError(
             f"{name} must have shape (examples, {', '.join(map(str, expected))}). Received: {array.shape}.{hint}"
         )
@@ -125,25 +178,6 @@ def _check_finite(array, name):
         value = array[where]
         why = "overflows float32" if np.isfinite(value) else "is not finite"
         raise ValueError(f"{name} must be finite. {name}[{', '.join(map(str, where))}] = {value} {why}.")
-
-
-def _check_labels(y, classes, name):
-    if y.ndim > 1 and y.shape[-1] == classes:  # one-hot or soft
-        if (y < 0).any() or np.abs(y.sum(axis=-1) - 1).max() > 1e-3:
-            raise ValueError(f"{name} must be probabilities that sum to 1 a row, or class ids. Received: shape {y.shape}")
-        return
-    if y.ndim > 2 or (y.ndim == 2 and y.shape[-1] != 1):
-        raise ValueError(
-            f"{name} must be class ids (examples,) or probabilities (examples, {classes}). Received: shape {y.shape}"
-        )
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        raise ValueError(f"{name} must be whole class ids. Received a fraction: {y[y != np.round(y)].flat[0]}")
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        fix = "Subtract 1 from y" if low == 1 and high == classes else f"Build the model with num_classes={high + 1}"
-        if low < 0:
-            fix = "Number the classes from 0"
-        raise ValueError(f"{name} labels span {low}..{high}, but the model has {classes} classes, 0..{classes - 1}. {fix}.")
 
 
 def _check_categories(ids, sizes, name):
@@ -179,3 +213,18 @@ def longest(model):
     tables = [layer.embedding.shape[0] for layer in model.layers if isinstance(layer, PositionEmbedding)]
     said = get_recipe(model).get("arguments", {}).get("max_length")
     return min([*tables, *([] if said is None else [said])], default=None)
+
+
+def warn_range(model, x):
+    """Warn if images for a model of ours, which scales 0..255 by itself, look as if they were scaled already."""
+    if "builder" not in get_recipe(model):
+        return
+    for tensor in model.inputs:
+        images = x.get(tensor.name) if isinstance(x, dict) else x
+        if len(tensor.shape) == 4 and getattr(images, "dtype", None) is not None and images.dtype.kind == "f":
+            if not isinstance(images, LazyRows) and 0 < images.max() <= 1:
+                warnings.warn(
+                    f"The images look scaled, their largest value is {float(images.max()):.3g}, and the model takes raw "
+                    "pixels, 0..255, which it scales itself. Multiply them by 255, or leave out the scaling.",
+                    stacklevel=4,
+                )

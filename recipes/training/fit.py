@@ -8,7 +8,10 @@ import numpy as np
 
 from recipes.data.pipeline import fit_batches
 from recipes.layers import Standardize
-from recipes.training.checks import check_arrays
+from recipes.training.check_setup import check_batch_norm, check_setup
+from recipes.training.check_streams import check_stream, stream_callbacks, stream_errors
+from recipes.training.check_targets import check_validation, count_classes, warn_one_class
+from recipes.training.checks import check_arrays, warn_range
 from recipes.training.language import own_targets
 from recipes.training.recipe import adapt_model, check_count, get_recipe, recompile, set_recipe
 
@@ -97,7 +100,8 @@ def fit(
         sample_weight=sample_weight,
         class_weight=class_weight,
     )
-    callbacks = [*make_schedule(model, schedule), *make_average(model, ema), *callbacks]
+    check_setup(model, callbacks, validation is not None)
+    callbacks = [*make_schedule(model, schedule), *make_average(model, ema), *callbacks, *stream_callbacks(model, train)]
     if early_stopping is not None:
         check_count("early_stopping", early_stopping)
         if validation is None:
@@ -112,15 +116,16 @@ def fit(
         if early_stopping is not None:
             raise ValueError("early_stopping must be None with sizes: the losses of two sizes do not compare.")
         run = functools.partial(fit_sizes, model, sizes=sizes, grow=training.get("grow") if own_policy else None)
-    return run(
-        train,
-        validation_data=validation,
-        epochs=epochs,
-        initial_epoch=initial_epoch,
-        class_weight=class_weight,
-        callbacks=callbacks,
-        verbose=verbose,
-    )
+    with stream_errors(model):
+        return run(
+            train,
+            validation_data=validation,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            verbose=verbose,
+        )
 
 
 def training_settings(model):
@@ -178,17 +183,21 @@ def prepare(
         data, validation = (_with_targets(part) for part in (data, validation))
     if generative:
         data, validation = (model.as_pair(part, bundled) for part in (data, validation))
+    classes = count_classes(model)
+    check = model.check_data if generative else functools.partial(check_arrays, model, classes=classes)
     if not isinstance(data, tuple):
         _check_dataset(model, data, validation, sample_weight)
-        return data, validation
+        if isinstance(validation, tuple):
+            validation = Batches(*check(*validation, name="validation"), 256, shuffle=False)
+        return check_stream(model, data, "data"), check_stream(model, validation, "validation")
     if len(data) != 2:
         raise ValueError(
             f"data must be (x, y), a recipes.data.Data, a tf.data.Dataset or a PyDataset. Received: {len(data)} parts"
         )
-    classes = model.output_shape[-1] if training["task"] == "classify" else None
     mask = functools.partial(mask_tokens, **training["mask"]) if training.get("mask") else None
-    check = model.check_data if generative else functools.partial(check_arrays, model, classes=classes)
     x, y = check(*data)
+    warn_range(model, x)
+    warn_one_class(y, classes)
     _check_weights(y, class_weight, sample_weight, classes)
     if isinstance(validation, (int, float)):
         if not 0 < validation < 1:
@@ -200,6 +209,7 @@ def prepare(
         y, validation = (None, (validation[0], None)) if alone else (y, validation)
     if isinstance(validation, tuple):
         validation = check(*validation, name="validation")
+        check_validation(x, y, *validation, classes)
         validation = Batches(*validation, batch_size or 256, shuffle=False, mix=mask)
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
         adapt_model(model, x, y)
@@ -220,6 +230,7 @@ def prepare(
     if batch_size is None:
         batch_size = default_batch_size(len(x if y is None else y), training["batch_size"])
     check_count("batch_size", batch_size)
+    check_batch_norm(model, min(batch_size, len(x if y is None else y)))
     arguments = get_recipe(model).get("arguments", {})
     if batch_size != training["batch_size"] and arguments.get("training", "default") != "default":
         if arguments.get("learning_rate") is None:
