@@ -47,6 +47,10 @@ class GenerativeCase:
         positional = {name: value for name, value in usual.items() if name in taken}
         return self.builder(**{**positional, **self.arguments, **changes})
 
+    def replace(self, **changes):
+        """Return a case with other fields."""
+        return dataclasses.replace(self, **changes)
+
 
 def _fixed(array):
     array.setflags(write=False)  # a check that changes its input fails at once

@@ -1,5 +1,11 @@
 """Every generative family and model passes every check of `tests/harness/generative.py`."""
 
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from tests.generative_cases import GENERATIVE, GENERATIVE_FAMILIES
@@ -42,3 +48,17 @@ def test_family(family, check):
 @pytest.mark.parametrize("family, variant", PRESETS, ids=_name)
 def test_preset(family, variant):
     recipes.check_preset(family, variant)
+
+
+def test_two_devices_train_to_what_one_does():
+    """In a process of its own: how many devices there are is settled before TensorFlow starts."""
+    names = [case.name for case in GENERATIVE if case.mirrored]
+    command = [sys.executable, "-m", "tests.harness.mirrored", *names]
+    root = pathlib.Path(__file__).resolve().parents[1]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    assert found.returncode == 0, found.stderr[-3000:]
+    rows = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [row["name"] for row in rows] == names
+    for row in rows:
+        for what in ("weights", "state", "loss"):
+            assert row[what] < 1e-4, f"{row['name']}: two devices end with other {what}: {row}"
