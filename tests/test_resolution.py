@@ -207,6 +207,11 @@ def test_the_policy_of_a_stage():
     assert strengths == [5, 7.5, 10]
 
 
+class Own(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+
 def test_bad_sizes():
     model = convolutional()
     for sizes, match in ((8, "sizes must be a sequence"), ((), "sizes must"), ((1.5,), "sizes"), ((0,), "size must be")):
@@ -215,4 +220,4 @@ def test_bad_sizes():
     with pytest.raises(ValueError, match="early_stopping must be None with sizes"):
         recipes.fit(model, DATA, epochs=1, sizes=(8,), early_stopping=1, validation=0.25, verbose=0)
     with pytest.raises(ValueError, match="sizes needs arrays"):
-        recipes.fit(model, keras.utils.PyDataset(), epochs=1, sizes=(8,), verbose=0)
+        recipes.fit(model, Own(), epochs=1, sizes=(8,), verbose=0)
