@@ -33,6 +33,7 @@ class GenerativeCase:
     dead: tuple = ()  # regular expressions of weights that rightly get no gradient
     moving: tuple = ("average", r"moving_(mean|variance)$")  # of weights that move in training and are not trainable
     sample: dict = dataclasses.field(default_factory=dict)  # arguments of `sample` that keep it quick
+    labels: np.ndarray | None = None  # what `sample` takes for them, 5 rows, where these are no classes
     samples: bool = True  # whether there is anything to sample from
     bfloat16: float = 0.05  # relative difference of the first loss that mixed precision may make
     mirrored: bool = True  # whether two devices must train to what one does; not if the loss looks across the batch
@@ -65,7 +66,176 @@ VECTORS = _fixed((_random.normal(size=(8, 5)) * [1, 10, 100, 0.1, 5] + [0, 5, -3
 
 # `FamilyCase(recipes.vae, recipes.vae_space, shape=(28, 28, 1), classes=None, presets={variant: trainable parameters},
 # small={...}, small_shape=(8, 8, 1), bad=(({"width": 0}, "width"), ...))`
-GENERATIVE_FAMILIES = []
+GENERATIVE_FAMILIES = [
+    FamilyCase(
+        recipes.diffusion,
+        recipes.diffusion_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"edm": 0, "ddpm": 0, "v": 0, "flow": 0, "dit": 0},
+        small={"width": 16, "depth": 1},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"target": "x"}, "target"),
+            ({"denoiser": "dense"}, "denoiser"),
+            ({"width": 24}, "width"),
+            ({"depth": 0}, "depth"),
+            ({"patch_size": 3}, "patch_size"),
+            ({"betas": (0.0, 0.02)}, "betas"),
+            ({"betas": (1e-4, 1.0)}, "betas"),
+            ({"betas": "linear"}, "betas"),
+            ({"dropout": 1.0}, "dropout"),
+            ({"label_dropout": -0.1}, "label_dropout"),
+            ({"ema": 1.0}, "ema"),
+            ({"num_classes": 1}, "num_classes"),
+        ),
+    ),
+    FamilyCase(
+        recipes.autoencoder,
+        recipes.autoencoder_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"small": 0, "base": 0, "dense": 0},
+        small={"width": 8, "latent": 2},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"latent": 0}, "latent"),
+            ({"width": 0}, "width"),
+            ({"depth": -1}, "depth"),
+            ({"noise": -0.1}, "noise"),
+            ({"adapt": VECTORS}, "adapt"),
+            ({"input_shape": (1, 8, 8)}, "input_shape"),
+            ({"input_shape": (5,), "variant": "small"}, "variant"),
+        ),
+    ),
+    FamilyCase(
+        recipes.vae,
+        recipes.vae_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"small": 0, "base": 0, "dense": 0},
+        small={"width": 8, "latent": 2},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"latent": 0}, "latent"),
+            ({"components": 0}, "components"),
+            ({"likelihood": "poisson"}, "likelihood"),
+            ({"input_shape": (5,), "likelihood": "bernoulli"}, "likelihood"),
+            ({"beta": -1.0}, "beta"),
+            ({"kl_warmup": 1.0}, "kl_warmup"),
+            ({"free_bits": float("inf")}, "free_bits"),
+            ({"num_classes": 1}, "num_classes"),
+        ),
+    ),
+    FamilyCase(
+        recipes.vqvae,
+        recipes.vqvae_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"small": 0, "base": 0, "dense": 0},
+        small={"width": 8, "prior_width": 32, "prior_depth": 1},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"codes": 1}, "codes"),
+            ({"prior_width": 40}, "prior_width"),
+            ({"prior_depth": 0}, "prior_depth"),
+            ({"commitment": -1.0}, "commitment"),
+            ({"dropout": 1.0}, "dropout"),
+        ),
+    ),
+]
 
 # `GenerativeCase("vae", recipes.vae, (8, 8, 1), PICTURES, arguments={"width": 8, ...})`
-GENERATIVE = []
+GENERATIVE = [
+    GenerativeCase(
+        "autoencoder",
+        recipes.autoencoder,
+        (8, 8, 1),
+        PICTURES,
+        arguments={"width": 8, "latent": 3, "noise": 0.3},
+        samples=False,
+        mirrored=False,  # each device draws noise of its own
+    ),
+    GenerativeCase(
+        "vae",
+        recipes.vae,
+        (8, 8, 1),
+        PICTURES,
+        KINDS,
+        3,
+        arguments={"width": 8, "depth": 1, "latent": 3, "free_bits": 0.1},
+        mirrored=False,  # each device draws noise of its own
+    ),
+    GenerativeCase(
+        "vae_vectors",
+        recipes.vae,
+        (5,),
+        VECTORS,
+        arguments={"width": 8, "depth": 1, "components": 3, "adapt": VECTORS},
+        mirrored=False,
+        layers_of="vae",
+    ),
+    GenerativeCase(
+        "vae_bernoulli",
+        recipes.vae,
+        (8, 8, 1),
+        PICTURES,
+        arguments={"variant": "dense", "width": 8, "depth": 1, "latent": 3, "components": 1, "likelihood": "bernoulli"},
+        mirrored=False,
+        layers_of="vae",
+    ),
+    GenerativeCase(
+        "vqvae",
+        recipes.vqvae,
+        (8, 8, 1),
+        PICTURES,
+        KINDS,
+        3,
+        arguments={"codes": 8, "width": 8, "depth": 0, "prior_width": 32, "prior_depth": 1, "dropout": 0.0},
+        moving=(r"quantizer/(usage|sums)$",),
+    ),
+    GenerativeCase(
+        "vqvae_vectors",
+        recipes.vqvae,
+        (5,),
+        VECTORS,
+        arguments={"codes": 8, "width": 8, "depth": 1, "prior_width": 32, "prior_depth": 1, "adapt": VECTORS},
+        moving=(r"quantizer/(usage|sums)$", "residual$"),
+        mirrored=False,  # dropout
+        layers_of="vqvae",
+    ),
+    GenerativeCase(
+        "diffusion",
+        recipes.diffusion,
+        (8, 8, 1),
+        PICTURES,
+        KINDS,
+        3,
+        arguments={"width": 16, "dropout": 0.1},
+        steps=5,  # what starts at zero lets the gradient pass one step after another
+        sample={"steps": 2, "guidance": 2.0},
+    ),
+    GenerativeCase(
+        "diffusion_transformer",
+        recipes.diffusion,
+        (8, 8, 1),
+        PICTURES,
+        arguments={"variant": "dit", "width": 16, "depth": 1, "patch_size": 2},
+        steps=5,
+        sample={"steps": 2, "sampler": "heun"},
+    ),
+    GenerativeCase(
+        "diffusion_vectors",
+        recipes.diffusion,
+        (5,),
+        VECTORS,
+        arguments={"variant": "ddpm", "width": 16, "depth": 1, "adapt": VECTORS},
+        steps=5,
+        sample={"steps": 2},
+        layers_of="diffusion_transformer",
+    ),
+]

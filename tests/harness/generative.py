@@ -122,8 +122,9 @@ def check_sample(case, samples):
 
 
 def sample(case, model, n, seed):
-    """Draw `n` samples, of all classes in turn."""
-    labels = {} if case.y is None else {"labels": np.arange(n) % case.classes}
+    """Draw `n` samples, of all classes in turn, or of the labels of the case."""
+    labels = case.labels if case.y is None else np.arange(5) % case.classes
+    labels = {} if labels is None else {"labels": labels[:n]}
     return model.sample(n, seed=seed, **labels, **case.sample)
 
 
