@@ -18,6 +18,7 @@ from recipes.layers.fused_batch_norm import FusedBatchNorm
 from recipes.layers.grid_position import GridPosition
 from recipes.layers.gumbel_codebook import GumbelCodebook
 from recipes.layers.layer_scale import LayerScale
+from recipes.layers.learned_constant import LearnedConstant
 from recipes.layers.length_mask import LengthMask
 from recipes.layers.local_response_norm import LocalResponseNorm
 from recipes.layers.logit_scale import LogitScale
@@ -34,6 +35,7 @@ from recipes.layers.self_attention import SelfAttention
 from recipes.layers.sincos_position import SinCosPosition
 from recipes.layers.sinusoid_position import SinusoidPosition
 from recipes.layers.standardize import Standardize
+from recipes.layers.vector_quantizer import VectorQuantizer
 from recipes.layers.weight_drop_lstm import WeightDropLSTM
 from recipes.layers.word_dropout import WordDropout
 
@@ -53,6 +55,7 @@ __all__ = [
     "GridPosition",
     "GumbelCodebook",
     "LayerScale",
+    "LearnedConstant",
     "LengthMask",
     "LocalResponseNorm",
     "LogitScale",
@@ -69,6 +72,7 @@ __all__ = [
     "SinCosPosition",
     "SinusoidPosition",
     "Standardize",
+    "VectorQuantizer",
     "WeightDropLSTM",
     "WordDropout",
 ]
