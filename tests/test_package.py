@@ -31,7 +31,11 @@ BACKEND_IMPORTS = {
     "callbacks/ema.py": {"tensorflow", "jax"},
     "layers/fused_batch_norm.py": {"tensorflow"},
     "recipes/sequence/compiled.py": {"tensorflow", "jax"},
-    "recipes/vision/gradients.py": {"tensorflow", "jax", "torch"},
+    "recipes/training/finite.py": {"tensorflow", "jax"},
+    "recipes/training/precision.py": {"tensorflow", "jax"},
+    "recipes/generative/gradients.py": {"tensorflow", "jax", "torch"},
+    "recipes/generative/phased.py": {"tensorflow", "jax", "torch"},
+    "recipes/vision/gradients.py": {"jax"},
 }
 
 

@@ -39,7 +39,7 @@ class AdversarialModel(GenerativeModel):
         self.d_accuracy = keras.metrics.Mean(name="d_accuracy")
 
     def make_optimizer(self, settings, **extra):
-        return TwoOptimizers(make_optimizer(settings, **extra), make_optimizer(settings, **extra))
+        return TwoOptimizers(*(make_optimizer(settings, name=name, **extra) for name in ("generator", "discriminator")))
 
     def random_noise(self, batch):
         """Return standard normal noise `(batch, latent)` for a step of training."""
@@ -48,7 +48,7 @@ class AdversarialModel(GenerativeModel):
     def generate(self, noise, labels, training):
         """Return what the generator makes of noise, float32 `(batch, *data_shape)`."""
         inputs = noise if self.num_classes is None else [noise, labels]
-        return ops.cast(self.generator(inputs, training=training), "float32")
+        return wide(self.generator(inputs, training=training))
 
     def view(self, batch):
         """Return a function that augments data `(batch, *data_shape)`; drawn once, it always does the same.
@@ -63,15 +63,12 @@ class AdversarialModel(GenerativeModel):
     def judge(self, x, labels, training=True):
         """Return the discriminator's logits of data, float32 `(batch,)`."""
         inputs = x if self.num_classes is None else [x, labels]
-        return ops.cast(self.discriminator(inputs, training=training), "float32")[:, 0]
+        return wide(self.discriminator(inputs, training=training))[:, 0]
 
-    def record(self, real, fake, d_loss=None, g_loss=None):
-        """Update the metrics of a step. `d_accuracy` is the share of pairs in which the real one seems more real."""
-        if d_loss is not None:
-            self.d_loss.update_state(d_loss)
-            self.d_accuracy.update_state(ops.mean(ops.cast(real > fake, "float32")))
-        if g_loss is not None:
-            self.g_loss.update_state(g_loss)
+    def record(self, d_loss, real, fake):
+        """Update the discriminator's metrics. `d_accuracy` is the share of pairs whose real one seems more real."""
+        self.d_loss.update_state(d_loss)
+        self.d_accuracy.update_state(ops.mean(ops.cast(real > fake, "float32")))
 
     def update_average(self):
         """Move the average of the generator; once a step in which it learns."""
@@ -93,4 +90,9 @@ class AdversarialModel(GenerativeModel):
 
 def squared_norm(gradient):
     """Return the squared length of each example of a gradient `(batch, ...)`: `(batch,)`."""
-    return ops.sum(ops.square(ops.cast(gradient, "float32")), axis=tuple(range(1, len(gradient.shape))))
+    return ops.sum(ops.square(wide(gradient)), axis=tuple(range(1, len(gradient.shape))))
+
+
+def wide(x):
+    """Return a tensor as float32, or float64 if it is: losses lose too much in bfloat16."""
+    return x if keras.backend.standardize_dtype(x.dtype) == "float64" else ops.cast(x, "float32")

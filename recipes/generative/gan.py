@@ -118,12 +118,14 @@ def gan(
     if weights is not None and (variant != "dcgan" or not images):
         raise ValueError(f'weights are for variant="dcgan" and images. Received: weights={weights!r}')
 
+    bias = variant == "dcgan"  # the other losses see differences of logits alone
     if not images:
-        networks = dense_networks(input_shape, num_classes, latent, width)
+        networks = dense_networks(input_shape, num_classes, latent, width, bias)
     elif variant == "r3gan":
-        networks = residual_networks(input_shape, num_classes, latent, width)
+        networks = residual_networks(input_shape, num_classes, latent, width, bias)
     else:
-        networks = convolutional_networks(input_shape, num_classes, latent, width, normalise=variant == "dcgan" and not penalty)
+        normalise = variant == "dcgan" and not penalty  # a batch has no gradient of each example
+        networks = convolutional_networks(input_shape, num_classes, latent, width, bias, normalise)
     if weights is not None:
         load_generator(networks[0], weights)
         warnings.warn("weights: the file has the generator alone; the discriminator starts from random weights.")

@@ -63,7 +63,8 @@ class GAN(AdversarialModel):
         else:
             d_loss = ops.mean(ops.softplus(-real_logits)) + ops.mean(ops.softplus(fake_logits))
             g_loss = ops.mean(ops.softplus(-seen))
-        self.record(real_logits, fake_logits, d_loss, g_loss)
+        self.record(d_loss, real_logits, fake_logits)
+        self.g_loss.update_state(g_loss)
         if training:
             self.update_average()
         return d_loss + real_penalty + fake_penalty + g_loss
@@ -104,7 +105,7 @@ class WassersteinGAN(Phased, AdversarialModel):
         real, fake = self.view(batch)(x), self.view(batch)(fake)
         real_logits, fake_logits = self.judge(real, labels, training), self.judge(fake, labels, training)
         d_loss = ops.mean(fake_logits) - ops.mean(real_logits)
-        self.record(real_logits, fake_logits, d_loss)
+        self.record(d_loss, real_logits, fake_logits)
         share = keras.random.uniform((batch, *(1,) * len(self.data_shape)), seed=self.seed)
         return d_loss + self.penalty * self.steepness(real + share * (fake - real), labels, training)
 
@@ -117,7 +118,7 @@ class WassersteinGAN(Phased, AdversarialModel):
         batch = ops.shape(x)[0]
         fake = self.generate(self.random_noise(batch), labels, training)
         g_loss = -ops.mean(self.judge(self.view(batch)(fake), labels, training))
-        self.record(None, None, g_loss=g_loss)
+        self.g_loss.update_state(g_loss)
         if training:
             self.update_average()
         return g_loss

@@ -3,6 +3,7 @@
 import keras
 
 from recipes.generative.model import label_vector
+from recipes.layers import FusedBatchNorm
 
 LEAK = 0.2  # slope of the rectifier below 0; Radford et al., 2016, section 3
 
@@ -16,13 +17,14 @@ def begin(data_shape, num_classes, latent):
     return [noise, ids], keras.layers.Concatenate(name="generator_condition")([noise, vector])
 
 
-def finish(inputs, x, num_classes, initializer, pooled=None):
+def finish(inputs, x, num_classes, bias, initializer, pooled=None):
     """End a discriminator: features `(batch, n)` to logits `(batch, 1)`, float32.
 
     A class adds the product of its vector and the features, or `pooled` ones (Miyato & Koyama, 2018,
-    https://arxiv.org/abs/1802.05637, equation 3).
+    https://arxiv.org/abs/1802.05637, equation 3). Losses on differences of logits take no `bias`.
     """
-    logits = keras.layers.Dense(1, kernel_initializer=initializer, dtype="float32", name="discriminator_logits")(x)
+    arguments = {"kernel_initializer": initializer, "dtype": "float32", "name": "discriminator_logits"}
+    logits = keras.layers.Dense(1, use_bias=bias, **arguments)(x)
     if num_classes is None:
         return keras.Model(inputs, logits, name="discriminator")
     pooled = x if pooled is None else pooled
@@ -32,7 +34,7 @@ def finish(inputs, x, num_classes, initializer, pooled=None):
     return keras.Model([inputs, ids], logits, name="discriminator")
 
 
-def dense_networks(data_shape, num_classes, latent, width, depth=3):
+def dense_networks(data_shape, num_classes, latent, width, bias, depth=3):
     """Networks of `depth` hidden layers for vectors."""
     inputs, x = begin(data_shape, num_classes, latent)
     for i in range(1, depth + 1):
@@ -43,7 +45,7 @@ def dense_networks(data_shape, num_classes, latent, width, depth=3):
     for i in range(1, depth + 1):
         x = keras.layers.Dense(width, kernel_initializer="he_normal", name=f"discriminator_dense{i}")(x)
         x = keras.layers.LeakyReLU(LEAK, name=f"discriminator_leaky{i}")(x)
-    return generator, finish(inputs, x, num_classes, "glorot_uniform")
+    return generator, finish(inputs, x, num_classes, bias, "glorot_uniform")
 
 
 def halvings(data_shape):
@@ -59,7 +61,7 @@ def halvings(data_shape):
     return times
 
 
-def convolutional_networks(data_shape, num_classes, latent, width, normalise=True):
+def convolutional_networks(data_shape, num_classes, latent, width, bias, normalise):
     """DCGAN's networks (Radford et al., 2016, https://arxiv.org/abs/1511.06434, figure 1).
 
     The generator doubles the side from 4 to 7 pixels by transposed convolutions, the discriminator halves it. `width` are
@@ -72,7 +74,7 @@ def convolutional_networks(data_shape, num_classes, latent, width, normalise=Tru
 
     def norm(name):
         gamma = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
-        return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)
+        return FusedBatchNorm(momentum=0.9, epsilon=1e-5, gamma_initializer=gamma, name=name)
 
     inputs, x = begin(data_shape, num_classes, latent)
     start = (data_shape[0] >> times, data_shape[1] >> times, widths[-1])
@@ -90,17 +92,17 @@ def convolutional_networks(data_shape, num_classes, latent, width, normalise=Tru
 
     inputs = x = keras.Input(data_shape, name="discriminator_image")
     for i, channels in enumerate(widths, start=1):
-        bias = i == 1 or not normalise
-        arguments = {"use_bias": bias, "kernel_initializer": normal, "name": f"discriminator_conv{i}"}
+        plain = i == 1 or not normalise
+        arguments = {"use_bias": plain, "kernel_initializer": normal, "name": f"discriminator_conv{i}"}
         x = keras.layers.Conv2D(channels, 4, 2, padding="same", **arguments)(x)
-        x = x if bias else norm(f"discriminator_norm{i}")(x)
+        x = x if plain else norm(f"discriminator_norm{i}")(x)
         x = keras.layers.LeakyReLU(LEAK, name=f"discriminator_leaky{i}")(x)
     flat = keras.layers.Flatten(name="discriminator_features")(x)
     pooled = None if num_classes is None else keras.layers.GlobalAveragePooling2D(name="discriminator_pool")(x)
-    return generator, finish(inputs, flat, num_classes, normal, pooled)
+    return generator, finish(inputs, flat, num_classes, bias, normal, pooled)
 
 
-def residual_networks(data_shape, num_classes, latent, width, depth=1):
+def residual_networks(data_shape, num_classes, latent, width, bias, depth=1):
     """Networks in the manner of R3GAN (Huang et al., 2024, https://arxiv.org/abs/2501.05441, figure 4), config E.
 
     Stages of `depth` bottleneck blocks without normalisation, resized in between. Their 3x3 convolutions are grouped
@@ -127,14 +129,14 @@ def residual_networks(data_shape, num_classes, latent, width, depth=1):
     x = _projection(inputs, widths[0], "discriminator_stem")
     for i, channels in enumerate(widths):
         if i:
-            x = keras.layers.AveragePooling2D(name=f"discriminator_stage{i}_down")(x)
+            x = keras.layers.AveragePooling2D(2, name=f"discriminator_stage{i}_down")(x)
             x = _projection(x, channels, f"discriminator_stage{i}_widen")
         for j in range(depth):
             x = _bottleneck(x, blocks, f"discriminator_stage{i}_block{j}")
     # a learned average of each channel, as their depthwise convolution over all of the last 4 x 4 pixels
     x = keras.layers.DepthwiseConv2D(start[:2], name="discriminator_pool")(x)
     x = keras.layers.Flatten(name="discriminator_features")(x)
-    return generator, finish(inputs, x, num_classes, "glorot_uniform")
+    return generator, finish(inputs, x, num_classes, bias, "glorot_uniform")
 
 
 def _projection(x, channels, name):

@@ -36,7 +36,7 @@ def _tensorflow(function, x, models):
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = function(x)
-        total = ops.sum(ops.cast(y, "float32"))
+        total = ops.sum(y)
     return y, tape.gradient(total, x, unconnected_gradients="zero")
 
 
@@ -47,7 +47,7 @@ def _jax(function, x, models):
         # values changed within the inner gradient must not leave it
         with keras.StatelessScope([(v, v.value) for model in models for v in model.variables]):
             y = function(x)
-        return ops.sum(ops.cast(y, "float32")), y
+        return ops.sum(y), y
 
     gradient, y = jax.grad(total, has_aux=True)(x)
     return y, gradient
@@ -59,7 +59,7 @@ def _torch(function, x, models):
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
         y = function(x)
-        return y, torch.autograd.grad(ops.sum(ops.cast(y, "float32")), x, create_graph=True)[0]
+        return y, torch.autograd.grad(ops.sum(y), x, create_graph=True)[0]
 
 
 def frozen(*models):

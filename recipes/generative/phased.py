@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import keras
 
+from recipes.generative.model import GenerativeModel
+
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
@@ -60,7 +62,8 @@ class Phased:
             self._due = self.due(self._step)  # seen by `train_step` if this call traces it
             try:
                 if self._due not in programs:
-                    super(Phased, self).make_train_function(force=True)
+                    # Keras' own: `fit` on JAX has taken the values out of the variables that the check would read
+                    super(GenerativeModel, self).make_train_function(force=True)
                     programs[self._due], self.train_function = self.train_function, run
                 results = programs[self._due](*arguments)
             finally:
