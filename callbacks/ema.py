@@ -3,6 +3,7 @@
 import numbers
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -71,6 +72,16 @@ class ExponentialMovingAverage(keras.callbacks.Callback):
         self._variables = [v for v in self.model.weights if keras.backend.is_float_dtype(v.dtype)]
         values = self._variables if values is None else values
         self._averages, self._move = _holder([ops.convert_to_tensor(v) for v in values], self._variables)
+
+    def get_state(self):
+        """Return what the average has to remember in a checkpoint, as plain data."""
+        averages = [np.array(ops.convert_to_numpy(a)) for a in self._averages]
+        return {"steps": self.steps, "swapped": self._swapped, "pending": self._pending, "averages": averages}
+
+    def set_state(self, state):
+        """Go on, within a fit, from what `get_state` returned."""
+        self.hold(self.model, state["averages"])
+        self.steps, self._swapped, self._pending = state["steps"], state["swapped"], state["pending"]
 
     def on_train_begin(self, logs=None):
         self._fitting, self._begun, self._pending = True, None, 0

@@ -79,10 +79,9 @@ class Schedule(keras.callbacks.Callback):
             if not self.model.built:
                 raise ValueError("model must be built before fit with a MultiOptimizer: call model.build(input_shape).")
             optimizer.build(self.model.trainable_variables)
+        settle(optimizer)
         for inner in find_optimizers(optimizer):
             self.check_optimizer(inner)
-            for dial in _turned.pop(inner, ()):
-                dial.put_back_if_ours()
         self._total = self.total_steps or self._length()
         self.curve_arguments(self._total)  # what doesn't fit raises here, before the first step
         self._epoch_start = None
@@ -126,6 +125,31 @@ class Schedule(keras.callbacks.Callback):
         for inner in find_optimizers(self.model.optimizer):
             for dial in _turned.pop(inner, ()):
                 dial.put_back()
+
+    def get_state(self):
+        """Return what the schedule has to remember in a checkpoint, as plain data."""
+        dials = [[[dial.rest, *dial.written] for dial in one] for one in self._dials]
+        counts = {"begun": len(self._begun), "iterations": self._iterations} if self._epoch_start is not None else None
+        turned = [inner in _turned for inner in find_optimizers(self.model.optimizer)]
+        return {"epoch_start": self._epoch_start, "counts": counts, "dials": dials, "turned": turned}
+
+    def set_state(self, state):
+        """Go on, within a fit, from what `get_state` returned, with the optimizer as it was then; it is at its peak then."""
+        self._epoch_start = state["epoch_start"]
+        if state["counts"]:
+            self._begun, self._ended = [None] * state["counts"]["begun"], [None] * state["counts"]["begun"]
+            self._iterations = state["counts"]["iterations"]
+        self._dials = []
+        if not state["dials"]:
+            return
+        optimizers = find_optimizers(self.model.optimizer)
+        for inner, saved, turned in zip(optimizers, state["dials"], state["turned"], strict=True):
+            dials = self.make_dials(inner)
+            for dial, (rest, *written) in zip(dials, saved, strict=True):
+                dial.rest, dial.written = rest, tuple(written)
+                if turned:
+                    dial.put_back()
+            self._dials.append(dials)
 
     # What a schedule that turns more than the rate overrides.
 
@@ -199,6 +223,13 @@ class Dial:
 def read(variable):
     """Return the value of a scalar variable as a float."""
     return float(keras.ops.convert_to_numpy(variable))
+
+
+def settle(optimizer):
+    """Return an optimizer to its peak that a fit which raised has left elsewhere."""
+    for inner in find_optimizers(optimizer):
+        for dial in _turned.pop(inner, ()):
+            dial.put_back_if_ours()
 
 
 def find_optimizers(optimizer):

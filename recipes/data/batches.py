@@ -37,6 +37,7 @@ class Batches(keras.utils.PyDataset):
 
     Attributes:
         epoch: The epoch that `batches[i]` belongs to. `fit` counts it; set it in a loop of your own.
+        initial_batch: Number of batches of the first epoch that are passed over: `recipes.fit` goes on within an epoch.
 
     Raises:
         ValueError: If the lengths differ, or an argument is out of range.
@@ -105,6 +106,7 @@ class Batches(keras.utils.PyDataset):
         self.repeats = int(repeats)
         self.drop_last = drop_last
         self.initial_epoch = self.epoch = int(initial_epoch)
+        self.initial_batch = 0
         self._begun = None  # the epoch that has begun but whose first batch was not asked for yet
         self._cached_order = (None, None)
 
@@ -119,6 +121,8 @@ class Batches(keras.utils.PyDataset):
         # A pass over the data keeps the epoch it began in: with fit(steps_per_epoch=...) it spans several.
         if index == 0 and self._begun is not None:
             self.epoch, self._begun = self._begun, None
+        if self.initial_batch and self.epoch == self.initial_epoch:
+            index = (index + self.initial_batch) % len(self)  # on an accelerator Keras asks for one more than it uses
         return self.batch(self.epoch, index)
 
     def batch(self, epoch, index):

@@ -7,12 +7,15 @@ import keras
 import numpy as np
 
 from recipes.data.pipeline import fit_batches
+from recipes.data.splitting import count
 from recipes.layers import Standardize
 from recipes.training.check_setup import check_batch_norm, check_setup
 from recipes.training.check_streams import check_stream, stream_callbacks, stream_errors
 from recipes.training.check_targets import check_validation, count_classes, warn_one_class
 from recipes.training.checks import check_arrays, warn_range
+from recipes.training.finite import StopOnNonFinite, guard
 from recipes.training.language import own_targets
+from recipes.training.precision import computing_in, set_accumulation
 from recipes.training.recipe import adapt_model, check_count, get_recipe, recompile, set_recipe
 
 
@@ -32,6 +35,11 @@ def fit(
     early_stopping=None,
     ema="auto",
     sizes="auto",
+    precision=None,
+    accumulate=1,
+    directory=None,
+    save_seconds=60,
+    save_steps=None,
     initial_epoch=0,
     callbacks=(),
     verbose="auto",
@@ -39,7 +47,11 @@ def fit(
     """Train `model` as its recipe says: schedule, augmentation, batch size and order, in one call of `model.fit`.
 
     Arrays are checked before the first step. The order of the examples and their augmentation depend on `seed` and the
-    epoch alone. A model that standardises its input is adapted to the training data first, if it is not yet.
+    epoch alone. A model that standardises its input is adapted to the training data first, if it is not yet. A step whose
+    loss or gradients are not finite changes no weight and ends the training with what was wrong.
+
+    With `directory` the same command, run again after whatever stopped it, goes on within the epoch and ends bit for bit
+    where it would have ended: see `recipes/training/run.py`.
 
     Args:
         model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
@@ -68,6 +80,16 @@ def fit(
         sizes: `"auto"` as the recipe says; the size of the images in each of some stages of equal length, which grows:
             pixels, `(height, width)`, or fractions of the model's own size such as `(0.5, 0.75, 1.0)`; or `None`. Each
             stage is validated at its size. Use it with networks whose weights fit every size.
+        precision: `None` computes as the model was built; `"mixed_bfloat16"` computes in bfloat16 and keeps weights, head
+            and loss in float32; `"auto"` does so where the hardware has it and it pays. Afterwards the model computes as
+            before.
+        accumulate: Number of batches whose gradients make one update, for a batch larger than the memory.
+        directory: Folder of checkpoints, of the best weights on the validation data (`recipes.load_best`) and of
+            `report.json`; or `None`. The same arguments and data go on with the run in it, others are refused by name.
+            SIGTERM and Ctrl-C wait for the step to be finished and saved; a second one does not.
+        save_seconds: With `directory`: a checkpoint is due at the end of an epoch, and within one after so many seconds; but
+            not before 50 times the duration of writing the last one, so that all take at most 2 % of the time.
+        save_steps: Steps after which one is written whatever it costs, or `None`.
         initial_epoch: Epoch to start from.
         callbacks: More Keras callbacks.
         verbose: As in `keras.Model.fit`.
@@ -76,7 +98,11 @@ def fit(
         `keras.callbacks.History`.
 
     Raises:
-        ValueError: If the data do not fit the model, or an argument is out of its range; before any step.
+        ValueError: If the data do not fit the model, an argument is out of its range, or `directory` belongs to another run
+            or process; before any step.
+        FloatingPointError: If the loss or a gradient is not finite. The trained weights are those before that step; the
+            running statistics of a batch normalization may have seen the batch.
+        OSError: If `directory` cannot be written: at the start, for the third time in a row, or at the end.
 
     Example:
 
@@ -101,12 +127,13 @@ def fit(
         class_weight=class_weight,
     )
     check_setup(model, callbacks, validation is not None)
-    callbacks = [*make_schedule(model, schedule), *make_average(model, ema), *callbacks, *stream_callbacks(model, train)]
+    callbacks = [*make_schedule(model, schedule), *make_average(model, ema), *own_callbacks(model), *callbacks]
     if early_stopping is not None:
         check_count("early_stopping", early_stopping)
         if validation is None:
             raise ValueError("early_stopping needs validation data: pass validation=(x, y) or a fraction such as 0.1.")
         callbacks.append(keras.callbacks.EarlyStopping("val_loss", patience=early_stopping, restore_best_weights=True))
+    callbacks += [StopOnNonFinite(train), *stream_callbacks(model, train)]
     run, own_policy = functools.partial(fit_batches, model), augment == "auto" and mix == "auto"
     if isinstance(sizes, str) and sizes == "auto":
         sizes = training.get("sizes")
@@ -116,16 +143,18 @@ def fit(
         if early_stopping is not None:
             raise ValueError("early_stopping must be None with sizes: the losses of two sizes do not compare.")
         run = functools.partial(fit_sizes, model, sizes=sizes, grow=training.get("grow") if own_policy else None)
-    with stream_errors(model):
-        return run(
-            train,
-            validation_data=validation,
-            epochs=epochs,
-            initial_epoch=initial_epoch,
-            class_weight=class_weight,
-            callbacks=callbacks,
-            verbose=verbose,
-        )
+    run = functools.partial(
+        run, train, validation_data=validation, class_weight=class_weight, callbacks=callbacks, verbose=verbose
+    )
+    check_count("accumulate", accumulate)
+    set_accumulation(model, accumulate)
+    guard(model)
+    with computing_in(model, precision), stream_errors(model):
+        if directory is None:
+            return run(epochs=epochs, initial_epoch=initial_epoch)
+        settings = {"epochs": epochs, "schedule": schedule, "augment": augment, "mix": mix, "ema": ema, "sizes": sizes}
+        settings |= {"early_stopping": early_stopping, "class_weight": class_weight, "accumulate": accumulate}
+        return fit_in(directory, model, train, validation, run, settings, initial_epoch, save_seconds, save_steps)
 
 
 def training_settings(model):
@@ -205,7 +234,9 @@ def prepare(
         if sample_weight is not None:
             raise ValueError("validation must be data, not a fraction, when sample_weight is given: split both yourself.")
         alone = y is None
-        (x, y), validation = split(x, np.zeros(len(x)) if alone else y, validation, seed=seed, stratify=classes is not None)
+        (x, y), validation = split(
+            x, np.zeros(count(x)) if alone else y, validation, seed=seed, stratify=classes is not None
+        )
         y, validation = (None, (validation[0], None)) if alone else (y, validation)
     if isinstance(validation, tuple):
         validation = check(*validation, name="validation")
@@ -228,9 +259,9 @@ def prepare(
     if not callable(mix):
         mix = automatic_mix(mix, classes)
     if batch_size is None:
-        batch_size = default_batch_size(len(x if y is None else y), training["batch_size"])
+        batch_size = default_batch_size(count(x), training["batch_size"])
     check_count("batch_size", batch_size)
-    check_batch_norm(model, min(batch_size, len(x if y is None else y)))
+    check_batch_norm(model, min(batch_size, count(x)))
     arguments = get_recipe(model).get("arguments", {})
     if batch_size != training["batch_size"] and arguments.get("training", "default") != "default":
         if arguments.get("learning_rate") is None:
@@ -262,6 +293,25 @@ def default_batch_size(examples, preferred):
     return preferred
 
 
+def fit_in(directory, model, train, validation, run, settings, initial_epoch, save_seconds, save_steps):
+    """Call `run(epochs=, initial_epoch=, run=)` in `directory`, from where the run in it was left."""
+    from recipes.callbacks.schedule import settle
+    from recipes.training.run import open_run
+
+    if initial_epoch:
+        raise ValueError("initial_epoch must be 0 with directory, which says where to go on.")
+    if not isinstance(save_seconds, (int, float)) or not save_seconds >= 0:
+        raise ValueError(f"save_seconds must be a number >= 0. Received: save_seconds={save_seconds!r}")
+    if save_steps is not None:
+        check_count("save_steps", save_steps)
+    if model.built and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    settle(model.optimizer)  # its rate is one of the facts
+    cadence = {"save_seconds": save_seconds, "save_steps": save_steps}
+    with open_run(directory, model, train, validation, settings=settings, **cadence) as opened:
+        return run(epochs=settings["epochs"], initial_epoch=opened.epoch, run=opened)
+
+
 def make_schedule(model, schedule):
     """Return the list of the schedule callback that `schedule` means: none, or one."""
     import recipes.callbacks
@@ -273,6 +323,11 @@ def make_schedule(model, schedule):
     if schedule is not None and not isinstance(schedule, keras.callbacks.Callback):
         raise ValueError(f'schedule must be "auto", a callback of recipes.callbacks or None. Received: {schedule!r}')
     return [] if schedule is None else [schedule]
+
+
+def own_callbacks(model):
+    """Return the callbacks that a model of a family of its own kind trains with."""
+    return getattr(model, "fit_callbacks", list)()
 
 
 def make_average(model, ema):
