@@ -72,7 +72,7 @@ GENERATIVE_FAMILIES = [
         recipes.diffusion_space,
         shape=(28, 28, 1),
         classes=None,
-        presets={"edm": 0, "ddpm": 0, "v": 0, "flow": 0, "dit": 0},
+        presets={"edm": 1_886_404, "ddpm": 1_886_404, "v": 1_886_404, "flow": 1_886_404, "dit": 1_843_088},
         small={"width": 16, "depth": 1},
         small_shape=(8, 8, 1),
         bad=(
@@ -158,7 +158,6 @@ GENERATIVE = [
         PICTURES,
         arguments={"width": 8, "latent": 3, "noise": 0.3},
         samples=False,
-        mirrored=False,  # each device draws noise of its own
     ),
     GenerativeCase(
         "vae",
@@ -168,7 +167,6 @@ GENERATIVE = [
         KINDS,
         3,
         arguments={"width": 8, "depth": 1, "latent": 3, "free_bits": 0.1},
-        mirrored=False,  # each device draws noise of its own
     ),
     GenerativeCase(
         "vae_vectors",
@@ -176,7 +174,6 @@ GENERATIVE = [
         (5,),
         VECTORS,
         arguments={"width": 8, "depth": 1, "components": 3, "adapt": VECTORS},
-        mirrored=False,
         layers_of="vae",
     ),
     GenerativeCase(
@@ -185,7 +182,6 @@ GENERATIVE = [
         (8, 8, 1),
         PICTURES,
         arguments={"variant": "dense", "width": 8, "depth": 1, "latent": 3, "components": 1, "likelihood": "bernoulli"},
-        mirrored=False,
         layers_of="vae",
     ),
     GenerativeCase(
@@ -203,9 +199,16 @@ GENERATIVE = [
         recipes.vqvae,
         (5,),
         VECTORS,
-        arguments={"codes": 8, "width": 8, "depth": 1, "prior_width": 32, "prior_depth": 1, "adapt": VECTORS},
+        arguments={
+            "codes": 8,
+            "width": 8,
+            "depth": 1,
+            "prior_width": 32,
+            "prior_depth": 1,
+            "dropout": 0.0,
+            "adapt": VECTORS,
+        },
         moving=(r"quantizer/(usage|sums)$", "residual$"),
-        mirrored=False,  # dropout
         layers_of="vqvae",
     ),
     GenerativeCase(

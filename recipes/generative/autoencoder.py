@@ -40,7 +40,7 @@ def autoencoder(
         variant: `"small"` or `"base"`, of convolutions, or `"dense"`; `None` for `"small"` of images and `"dense"` of
             vectors, which take nothing else.
         adapt: Vectors to standardise by; `None` leaves it to `recipes.fit`.
-        latent: Length of the vector between; `None` as the variant says.
+        latent: Length of the vector between; `None` as the variant says, but not more than a vector has features.
         width: Channels after the first halving, or units of a hidden layer; `None` as the variant says.
         depth: Residual blocks a halving, or hidden layers; `None` as the variant says.
         noise: Standard deviation of noise that is added to the input in training and not to the target, at least 0, where
@@ -90,7 +90,10 @@ def coder_row(variants, input_shape, num_classes, variant, **given):
     if variant is None and len(input_shape) in (1, 3):
         variant = "dense" if len(input_shape) == 1 else "small"
     check_arguments(input_shape, num_classes, variant, variants)
-    row = {**variants[variant], **{key: value for key, value in given.items() if value is not None}}
+    row = dict(variants[variant])
+    if len(input_shape) == 1 and "latent" in row:
+        row["latent"] = min(row["latent"], input_shape[0])  # vectors need no more numbers than they have
+    row |= {key: value for key, value in given.items() if value is not None}
     if len(input_shape) == 1 and not row["dense"]:
         raise ValueError(f'variant must be "dense" for vectors, or None. Received: variant={variant!r}')
     for key in given:

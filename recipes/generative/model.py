@@ -159,20 +159,19 @@ class GenerativeModel(keras.Model):
         x, y = check_arrays(self, x, y, name=name, classes=self.num_classes)
         if y is not None and y.ndim > 1 and y.shape[-1] != 1:
             raise ValueError(f"{name} y must be class ids of shape (examples,). Received: shape {y.shape}")
+        return self.check_pixels(x, name), y
+
+    def check_pixels(self, x, name="data"):
+        """Return `x`; raise `ValueError` if these images are not raw."""
         pixels = self.images and isinstance(x, np.ndarray)  # images in files are not read before they are needed
         if pixels and x.dtype.kind == "f" and 0 <= x.min() and x.max() <= 1 and x.max() > 0:
             raise ValueError(f"{name} x must be raw images, 0..255. Received: values in 0..1. Multiply them by 255.")
-        if self.images and (x.min() < 0 or x.max() > 255):
-            raise ValueError(
-                f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as with "
-                "(x + 1) * 127.5."
-            )
         if pixels and (x.min() < 0 or x.max() > 255):
             raise ValueError(
-                f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as with "
-                "(x + 1) * 127.5."
+                f"{name} x must be raw images, 0..255. Received: values in {x.min()}..{x.max()}. Undo the scaling, such as "
+                "with (x + 1) * 127.5."
             )
-        return x, y
+        return x
 
     def as_pair(self, data, bundled=False):
         """Return arrays as `(x, labels)`, with `None` where there are none; anything else as it is.

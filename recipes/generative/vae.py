@@ -1,12 +1,14 @@
 """Variational autoencoders, dense and convolutional."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
 
 from recipes.generative.autoencoder import check_amount, check_codes, coder_row
 from recipes.generative.coders import vector_decoder, vector_encoder
-from recipes.generative.densities import bernoulli_nll, gaussian_kl, gaussian_nll
+from recipes.generative.densities import bernoulli_nll, gaussian_kl, gaussian_nll, mixture_nll
 from recipes.generative.model import GenerativeModel, adapt_vectors, label_vector
 from recipes.training.recipe import builder, check_choice, check_fraction, compile_model
 
@@ -14,9 +16,9 @@ from recipes.training.recipe import builder, check_choice, check_fraction, compi
 # channels where the grid is smaller; base: twice as wide, with residual blocks.
 # dense: after Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114, section 5, which has one layer of 500 units.
 VARIANTS = {
-    "small": {"width": 32, "depth": 0, "latent": 32, "dense": False},
-    "base": {"width": 64, "depth": 1, "latent": 64, "dense": False},
-    "dense": {"width": 256, "depth": 3, "latent": 16, "dense": True},
+    "small": {"width": 32, "depth": 0, "latent": 32, "components": 1, "dense": False},
+    "base": {"width": 64, "depth": 1, "latent": 64, "components": 1, "dense": False},
+    "dense": {"width": 256, "depth": 2, "latent": 16, "components": 32, "dense": True},
 }
 LIKELIHOODS = ("gaussian", "bernoulli")
 
@@ -31,6 +33,7 @@ def vae(
     latent=None,
     width=None,
     depth=None,
+    components=None,
     likelihood="gaussian",
     beta=1.0,
     kl_warmup=0.0,
@@ -51,14 +54,17 @@ def vae(
         variant: `"small"` or `"base"`, of convolutions, or `"dense"`; `None` for `"small"` of images and `"dense"` of
             vectors, which take nothing else.
         adapt: Vectors to standardise by; `None` leaves it to `recipes.fit`.
-        latent: Length of the vector between; `None` as the variant says.
+        latent: Length of the vector between; `None` as the variant says, but not more than a vector has features.
         width: Channels after the first halving, or units of a hidden layer; `None` as the variant says.
         depth: Residual blocks a halving, or hidden layers; `None` as the variant says.
+        components: Normal distributions whose mixture the vectors are drawn from. 1 is the standard normal; more are
+            learned, and let groups of data stand apart, which one normal joins by bridges. `None` as the variant says.
         likelihood: `"gaussian"`, or `"bernoulli"` for images that are nearly black and white.
         beta: Weight of the divergence, at least 0: more makes the parts of the vector independent, and images blurred.
         kl_warmup: Share of the run of `recipes.fit` in which the weight of the divergence rises from 0, in `[0, 1)`;
             with a plain `fit` pass `recipes.callbacks.KLAnnealing`.
         free_bits: Nats of divergence that each part of the vector has for free, at least 0: against parts that say nothing.
+            With several components the divergence is one number, and has `latent` times as much for free.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         name: Name of the model.
@@ -79,9 +85,12 @@ def vae(
         [Kingma & Welling, 2014](https://arxiv.org/abs/1312.6114); beta as
         [Higgins et al., 2017](https://openreview.net/forum?id=Sy2fzU9gl), equation 4; free bits as
         [Kingma et al., 2016](https://arxiv.org/abs/1606.04934), equation 15; the learned deviation as
-        [Rybkin et al., 2021](https://arxiv.org/abs/2006.13202), section 3.
+        [Rybkin et al., 2021](https://arxiv.org/abs/2006.13202), section 3; the mixture as
+        [Tomczak & Welling, 2018](https://arxiv.org/abs/1705.07120), section 3, "MoG".
     """
-    row = coder_row(VARIANTS, input_shape, num_classes, variant, latent=latent, width=width, depth=depth)
+    row = coder_row(
+        VARIANTS, input_shape, num_classes, variant, latent=latent, width=width, depth=depth, components=components
+    )
     check_choice("likelihood", likelihood, LIKELIHOODS)
     check_amount("beta", beta)
     check_amount("free_bits", free_bits)
@@ -94,6 +103,7 @@ def vae(
         vector_decoder(input_shape, row["latent"], row, conditions[1]),
         data_shape=input_shape,
         num_classes=num_classes,
+        components=row["components"],
         likelihood=likelihood,
         beta=beta,
         kl_warmup=kl_warmup,
@@ -101,13 +111,16 @@ def vae(
         name=name,
     )
     adapt_vectors(model, adapt)
+    vectors = len(input_shape) == 1
     return compile_model(
         model,
         "generate",
         learning_rate=learning_rate,
         weight_decay=weight_decay,
-        epochs=30,
-        batch_size=64,
+        # the first gradient of the deviation is 50 times the later ones: .999 would remember it for 1000 steps
+        beta_2=0.95,
+        epochs=100 if vectors else 30,
+        batch_size=256 if vectors else 64,
     )
 
 
@@ -120,7 +133,7 @@ class VAE(GenerativeModel):
         decoder: Network from `(batch, latent)`, or `[vector, label]`, to data, or their logits.
         data_shape: Shape of an example.
         num_classes: Number of classes, or `None`.
-        likelihood, beta, kl_warmup, free_bits: As in `vae`.
+        components, likelihood, beta, kl_warmup, free_bits: As in `vae`.
         **kwargs: `name` and `dtype` of `keras.Model`.
 
     Attributes:
@@ -134,6 +147,7 @@ class VAE(GenerativeModel):
         *,
         data_shape,
         num_classes=None,
+        components=1,
         likelihood="gaussian",
         beta=1.0,
         kl_warmup=0.0,
@@ -143,12 +157,20 @@ class VAE(GenerativeModel):
         super().__init__(data_shape, num_classes, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
+        self.components = components
         self.likelihood = likelihood
         self.beta = beta
         self.kl_warmup = kl_warmup
         self.free_bits = free_bits
         self.latent = decoder.get_layer("code").output.shape[-1]
-        self.noise_shape = (self.latent,) if self.images else (self.latent + self.data_shape[0],)
+        # for the vector, for the component, and for what the mean of data leaves out
+        self.noise_shape = (self.latent + 1 + (0 if self.images else self.data_shape[0]),)
+        if components > 1:
+            shape, normal = (components, self.latent), keras.initializers.RandomNormal(stddev=1.0)
+            narrow = keras.initializers.Constant(-1.0)
+            self.prior_mean = self.add_weight(name="prior_mean", shape=shape, initializer=normal, dtype="float32")
+            self.prior_log_scale = self.add_weight(name="prior_log_scale", shape=shape, initializer=narrow, dtype="float32")
+            self.prior_logits = self.add_weight(name="prior_logits", shape=shape[:1], initializer="zeros", dtype="float32")
         if likelihood == "gaussian":
             shape = () if self.images else self.data_shape
             # begins at .14: at 1 the code would say too little of the data to be worth its divergence, and never begin to
@@ -172,18 +194,30 @@ class VAE(GenerativeModel):
 
     def batch_loss(self, x, labels, training):
         mean, log_variance = self.posterior(x, labels, training)
-        noise = keras.random.normal(ops.shape(mean), seed=self.random)
-        outputs = self.outputs(mean + ops.exp(0.5 * log_variance) * noise, labels, training)
+        code = mean + ops.exp(0.5 * log_variance) * keras.random.normal(ops.shape(mean), seed=self.random)
+        outputs = self.outputs(code, labels, training)
         if self.likelihood == "bernoulli":
             reconstruction = ops.mean(bernoulli_nll((x + 1) / 2, outputs))
         else:
             reconstruction = ops.mean(gaussian_nll(x, outputs, ops.convert_to_tensor(self.log_scale)))
-        kl = ops.mean(gaussian_kl(mean, log_variance), axis=0)  # (latent,)
+        kl = ops.mean(self.divergence(code, mean, log_variance), axis=0)  # (latent,), or (1,) of a mixture
         self.reconstruction.update_state(reconstruction)
         self.kl.update_state(ops.sum(kl))
         if self.free_bits:
-            kl = ops.maximum(kl, self.free_bits)
+            kl = ops.maximum(kl, self.free_bits * self.latent / kl.shape[0])
         return reconstruction + self.beta * self.kl_weight * ops.sum(kl)
+
+    def make_optimizer(self, settings, **extra):
+        # few numbers that have far to go from where they begin
+        fast = [(r"(^|/)(prior_(mean|log_scale|logits)|log_scale)$", 3.0)]
+        return super().make_optimizer(settings, **{"lr_multipliers": fast, **extra})
+
+    def divergence(self, code, mean, log_variance):
+        """Return the divergence from the prior: exact `(batch, latent)`, of a mixture by one draw, `code`: `(batch, 1)`."""
+        if self.components == 1:
+            return gaussian_kl(mean, log_variance)
+        prior = mixture_nll(code, self.prior_mean, self.prior_log_scale, self.prior_logits)
+        return (prior - gaussian_nll(code, mean, 0.5 * log_variance))[:, None]
 
     def posterior(self, x, labels=None, training=False):
         """Return mean and log-variance `(batch, latent)` of the vectors of a batch in the network's scale."""
@@ -200,9 +234,16 @@ class VAE(GenerativeModel):
         return 2 * ops.sigmoid(outputs) - 1 if self.likelihood == "bernoulli" else outputs
 
     def generate_batch(self, noise, labels, seed):
-        x = self.means(noise[:, : self.latent], labels)
+        code = noise[:, : self.latent]
+        if self.components > 1:
+            lot = 0.5 * (1 + ops.erf(noise[:, self.latent, None] / math.sqrt(2)))  # (batch, 1), uniform in 0..1
+            before = ops.cumsum(ops.softmax(self.prior_logits))[:-1]
+            which = ops.sum(ops.cast(before <= lot, "int32"), axis=1)  # (batch,)
+            scale = ops.exp(ops.take(ops.convert_to_tensor(self.prior_log_scale), which, axis=0))
+            code = ops.take(ops.convert_to_tensor(self.prior_mean), which, axis=0) + scale * code
+        x = self.means(code, labels)
         # what the mean leaves out belongs to a vector; in images it would be grain
-        return x if self.images else x + ops.exp(self.log_scale) * noise[:, self.latent :]
+        return x if self.images else x + ops.exp(self.log_scale) * noise[:, self.latent + 1 :]
 
     def encode(self, x, *, labels=None):
         """Return the mean vectors of data.
@@ -274,6 +315,7 @@ class VAE(GenerativeModel):
             **super().get_config(),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "components": self.components,
             "likelihood": self.likelihood,
             "beta": self.beta,
             "kl_warmup": self.kl_warmup,
