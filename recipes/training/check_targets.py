@@ -47,7 +47,7 @@ def check_targets(model, y, classes, name):
         )
     if classes is None:
         return
-    whole = y.shape[-1] == classes and y.ndim == len(model.output_shape)
+    whole = kind in ("ids", "one-hot") and y.shape[-1] == classes and y.ndim == len(model.output_shape)
     if kind == "ids" and whole and classes > 1:
         raise ValueError(
             f"{name} holds a number a class, and the loss takes class ids: pass y.argmax(axis=-1), or compile with "
