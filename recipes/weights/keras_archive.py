@@ -49,8 +49,9 @@ def check_archive(path):
                 refuse(f"the member has {info.file_size} bytes, more than {sizes[info.filename]}", info.filename)
         texts = {info.filename: zip_archive.read_member(archive, info, refuse) for info in infos if info.filename in sizes}
         _check_version(path, parse_object(texts[METADATA], refuse, limit=MAX_METADATA, member=METADATA))
-        check_config(parse_object(texts[CONFIG], refuse, limit=MAX_CONFIG, member=CONFIG), refuse)
         (weights,) = (info for info in infos if info.filename == WEIGHTS)
+        config = parse_object(texts[CONFIG], refuse, limit=MAX_CONFIG, member=CONFIG)
+        check_config(config, refuse, elements=weights.file_size)
         data = zip_archive.read_member(archive, weights, refuse)
     if not data.startswith(keras_file.MAGIC):
         refuse("the weights are not an HDF5 file", WEIGHTS)

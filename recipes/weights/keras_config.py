@@ -6,6 +6,7 @@ file could name these even for a reader that means only to look, so everything i
 
 import importlib
 import re
+import sys
 
 import keras
 
@@ -34,6 +35,7 @@ HARMFUL = {  # they run code that the file holds, or load another file
     "FlaxLayer",
     "FeatureSpace",
 }
+SIZES = {"units", "filters", "input_dim", "output_dim", "hidden_dim", "num_heads", "key_dim", "value_dim"}
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__slice__", "__ellipsis__"}
 DTYPES = {"bool", "bfloat16"} | {f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
 PATHS = re.compile(r"(.*_)?(path|file|filepath|filename|fname|dir|directory|folder|url|uri|vocabulary|weights)", re.I)
@@ -41,12 +43,13 @@ NAME = re.compile(r"[A-Za-z_]\w{0,100}")
 REMEDY = "Build the model yourself and give it the weights alone: recipes.load_weights(model, path)."
 
 
-def check_config(config, refuse):
+def check_config(config, refuse, elements):
     """Refuse a configuration that asks for more than layers, losses, metrics and optimizers of plain settings.
 
     Args:
         config: Dict, what `config.json` says.
         refuse: Function of a rule, a member and a remedy that raises `UnsafeFileError`.
+        elements: Number of weights that the file can have at most.
     """
     stack = [("config.json", config)]
     while stack:
@@ -65,6 +68,8 @@ def check_config(config, refuse):
             for key, item in value.items():
                 if isinstance(item, str) and item and PATHS.fullmatch(key):
                     refuse(f"{ascii(key)[:60]} names a file: {ascii(item)[:80]}", place, REMEDY)
+                if key in SIZES and isinstance(item, int) and item > elements:
+                    refuse(f"{key}={item} needs more variables than the file has", place, REMEDY)
                 stack.append((f"{place}.{key[:40]}", item))
 
 
@@ -101,13 +106,20 @@ def _check_object(place, value, refuse):
     if any(known):
         return
     if kind == "function":
-        fine = module in FUNCTION_MODULES and NAME.fullmatch(name)
+        fine = module in FUNCTION_MODULES and _is_function(module, name)
     else:
         fine = module in MODULES or (module == "keras" and kind in TOP) or str(module).startswith("keras.src.ops.")
+        fine = fine and isinstance(getattr(sys.modules.get(module), kind, None), type)
     if not fine or (registered or name) != name:
         shown = f"{module}.{name}" if module else registered or name
         rule = f"it asks for {ascii(shown)[:100]}, which is neither a layer of Keras nor registered"
         refuse(rule, place, f"Import the code that registers it, if you trust that. {REMEDY}")
+
+
+def _is_function(module, name):
+    """Whether Keras has a function of that name where it looks for one; it calls its own modules `builtins`."""
+    modules = FUNCTION_MODULES - {"builtins"} if module == "builtins" else {module}
+    return any(callable(getattr(sys.modules.get(place), name, None)) for place in modules)
 
 
 def _registered(name):

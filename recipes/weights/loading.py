@@ -227,7 +227,7 @@ def _refresh(model):
     from recipes.training.losses import NotAdapted
     from recipes.training.recipe import refresh_loss
 
-    for layer in getattr(model, "layers", []):
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Normalization) and layer.built:
             layer.finalize_state()
     if isinstance(getattr(model, "loss", None), NotAdapted):
