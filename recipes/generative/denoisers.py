@@ -5,7 +5,6 @@ import keras
 from recipes.generative.model import label_vector
 from recipes.layers import AdaptiveNorm, NoiseEmbedding, SelfAttention, SinCosPosition
 
-HEAD_WIDTH = 32  # channels of a head of attention
 GROUP = 16  # channels that the U-Net normalises together, as 32 groups of 512 do
 
 
@@ -18,7 +17,7 @@ def unet(data_shape, num_classes=None, *, width=64, depth=1, patch_size=1, dropo
     Args:
         data_shape: `(height, width, channels)`.
         num_classes: Number of classes, or `None`. Label `num_classes` stands for "no class told".
-        width: Channels of the first level, a multiple of 32.
+        width: Channels of the first level, a multiple of 16.
         depth: Residual blocks of a level on the way down, and again on the way up.
         patch_size: Side of the patches that the first level sees as one place each; must divide both sides.
         dropout: Fraction dropped in each residual block, in `[0, 1)`.
@@ -69,7 +68,7 @@ def transformer(data_shape, num_classes=None, *, width=128, depth=6, patch_size=
     Args:
         data_shape: `(height, width, channels)`.
         num_classes: Number of classes, or `None`. Label `num_classes` stands for "no class told".
-        width: Length of a token's vector, a multiple of 32.
+        width: Length of a token's vector, a multiple of 16.
         depth: Number of blocks.
         patch_size: Side of a patch; must divide both sides.
         dropout: Fraction dropped of each branch, in `[0, 1)`.
@@ -94,7 +93,7 @@ def transformer(data_shape, num_classes=None, *, width=128, depth=6, patch_size=
     x = SinCosPosition(grid, name="position")(x)
     for i in range(depth):
         y = adaptive_norm(x, condition, f"block{i}_norm1")
-        y = SelfAttention(width // HEAD_WIDTH, stddev=width**-0.5, name=f"block{i}_attention")(y)
+        y = SelfAttention(heads(width), stddev=width**-0.5, name=f"block{i}_attention")(y)
         x = gated(x, y, condition, dropout, f"block{i}", 1)
         y = adaptive_norm(x, condition, f"block{i}_norm2")
         y = keras.layers.Dense(4 * width, "gelu", name=f"block{i}_mlp1")(y)
@@ -168,9 +167,14 @@ def attention_block(x, condition, name):
     height, width, channels = x.shape[1:]
     y = adaptive_norm(x, condition, f"{name}_norm", channels // GROUP)
     y = keras.layers.Reshape((height * width, channels), name=f"{name}_tokens")(y)
-    y = SelfAttention(channels // HEAD_WIDTH, stddev=channels**-0.5, output_stddev=0.0, name=f"{name}_attention")(y)
+    y = SelfAttention(heads(channels), stddev=channels**-0.5, output_stddev=0.0, name=f"{name}_attention")(y)
     y = keras.layers.Reshape((height, width, channels), name=f"{name}_image")(y)
     return keras.layers.Add(name=f"{name}_add")([x, y])
+
+
+def heads(width):
+    """Return the number of heads of attention: of 32 channels each, or of 16 where these do not fit."""
+    return width // (32 if width % 32 == 0 else 16)
 
 
 def adaptive_norm(x, condition, name, groups=None):

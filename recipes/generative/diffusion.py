@@ -62,11 +62,11 @@ def diffusion(
         variant: Row of `VARIANTS`: `"edm"`, `"ddpm"`, `"v"`, `"flow"`, or `"dit"`, flow with a transformer.
         target: What the network guesses, `"epsilon"`, `"v"`, `"edm"` or `"flow"`; `None` as the variant says.
         denoiser: `"unet"` or `"transformer"`, for vectors `"dense"`; `None` as the variant says.
-        width: Channels of the network's first level, or units, a multiple of 32; `None`: 64, 128 in a transformer and for
+        width: Channels of the network's first level, or units, a multiple of 16; `None`: 64, 128 in a transformer and for
             vectors.
         depth: Blocks of a level of the U-Net, or of the network; `None`: 1, 6 in a transformer, 3 for vectors.
         patch_size: Side in pixels that becomes one place of the network; `None`: 2 in a U-Net from 24 pixels on, else 1,
-            and in a transformer what leaves 8 a side.
+            and in a transformer the largest power of 2 up to 16 that leaves 7 a side.
         betas: Noise that training meets: `(first, last)` of a thousand steps that each replace such a share of the variance,
             or `"cosine"`; `None` as the variant says: `"edm"`, `"flow"` and `"dit"` have no steps.
         dropout: Fraction dropped in each block, in `[0, 1)`.
@@ -85,7 +85,7 @@ def diffusion(
 
     Example:
 
-    >>> model = diffusion((8, 8, 1), num_classes=10, width=32)
+    >>> model = diffusion((8, 8, 1), num_classes=10, width=16)
     >>> history = model.fit(np.zeros((16, 8, 8, 1), "uint8"), np.zeros(16, "int32"), verbose=0)
     >>> model.sample(2, labels=[3, 7], steps=4, guidance=2.0, seed=0).shape
     (2, 8, 8, 1)
@@ -106,8 +106,8 @@ def diffusion(
     width, depth = sizes["width"] if width is None else width, sizes["depth"] if depth is None else depth
     check_count("depth", depth)
     check_count("width", width)
-    if width % 32 or width == 0:
-        raise ValueError(f"width must be a multiple of 32. Received: width={width}")
+    if width % 16:
+        raise ValueError(f"width must be a multiple of 16. Received: width={width}")
     sizes = {"width": width, "depth": depth, "dropout": dropout}
     if denoiser != "dense":
         sizes["patch_size"] = default_patch(input_shape, denoiser) if patch_size is None else patch_size
@@ -316,7 +316,7 @@ class Diffusion(GenerativeModel):
 
 def default_patch(input_shape, denoiser):
     """Return the side of patches that suits the size of the images and divides it."""
-    wanted = max(input_shape[:2]) // 8 if denoiser == "transformer" else 1 + (max(input_shape[:2]) >= 24)
+    wanted = max(input_shape[:2]) // 7 if denoiser == "transformer" else 1 + (max(input_shape[:2]) >= 24)
     return max(size for size in (1, 2, 4, 8, 16) if size <= max(1, wanted) and not any(n % size for n in input_shape[:2]))
 
 
