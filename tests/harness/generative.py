@@ -35,6 +35,15 @@ def check_learns(case):
     shared.check_learns(case)
 
 
+def check_recipes_fit(case):
+    """`recipes.fit` takes the data of `fit`, with labels as `(x, labels)`, and reports the rate if there is a schedule."""
+    model = case.build()
+    history = recipes.fit(eager(model), case.x if case.y is None else (case.x, case.y), epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all(), f"the losses are {history['loss']}"
+    scheduled = model.recipe["training"]["schedule"] is not None
+    assert ("learning_rate" in history) == scheduled, f"the history is of {sorted(history)}"
+
+
 def check_seed(case):
     """The same seed gives the same weights after training, bit for bit; another seed gives others."""
     first, again, other = (values_of(_trained(case, seed)) for seed in (1, 1, 2))
@@ -197,7 +206,7 @@ OF_ROW = [
     *(shared.check_own_names, shared.check_recipe, check_learns, check_samples, check_labels, check_inputs, check_saves),
     *(check_bfloat16, check_gpu),
 ]
-OF_FIRST_ROW = [check_seed, shared.check_outside, check_saves_folder]
+OF_FIRST_ROW = [check_seed, check_recipes_fit, shared.check_outside, check_saves_folder]
 # What kinds of layers can break, and a row whose layers are another's does not check again.
 OF_LAYERS = [check_bfloat16, check_gpu]
 OF_SAMPLES = [check_samples, check_labels]
