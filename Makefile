@@ -1,8 +1,9 @@
 # `make demo` shows what the package does, `make test` checks it; each makes and fills .venv first if need be.
 # make PYTHON=python3.13 ...   another Python, 3.11 to 3.13
 # make bench DATA=folder       the comparisons of benchmarks/ on the data sets in a folder
+# make fault                   kills trainings, and breaks off every recipe, to see that each goes on as it should: hours
 
-.PHONY: demo test bench lint
+.PHONY: demo test bench fault lint
 python := .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -18,6 +19,12 @@ bench: .venv/installed
 	@$(python) benchmarks/lite0_parity.py
 	@$(python) benchmarks/tabular.py $(if $(DATA),--data "$(DATA)")
 	@$(if $(DATA),$(python) benchmarks/transfer_fashion.py --data "$(DATA)/fashion_mnist.npz")
+
+fault: .venv/installed
+	@KERAS_BACKEND=tensorflow $(python) benchmarks/fault.py
+	@KERAS_BACKEND=jax $(python) benchmarks/fault.py
+	@KERAS_BACKEND=tensorflow $(python) benchmarks/resume_all.py
+	@KERAS_BACKEND=jax $(python) benchmarks/resume_all.py
 
 lint: .venv/installed
 	@$(python) -m ruff check --quiet .

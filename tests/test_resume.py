@@ -348,6 +348,41 @@ def test_a_data_set_goes_on_if_its_order_is_fixed(model, tmp_path):
             train(tmp_path / f"shuffled {seed}", stream(seed=seed))
 
 
+class Parts(keras.utils.PyDataset):
+    """Batches of a data set in files, say."""
+
+    def __init__(self, asked):
+        super().__init__()
+        self.asked = asked
+
+    def __len__(self):
+        return STEPS
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return X[index * 8 : index * 8 + 8], Y[index * 8 : index * 8 + 8], None
+
+
+def test_a_py_dataset_has_another_order_every_epoch_and_goes_on(model, tmp_path):
+    def train(directory, step=None, asked=None, **more):
+        common = dict(epochs=3, verbose=0, save_steps=1, accumulate=2, directory=directory, callbacks=[At(step, crash)])
+        return recipes.fit(model, Parts([] if asked is None else asked), **{**common, **more})
+
+    asked = []
+    begin(model)
+    train(tmp_path / "whole", asked=asked)
+    expected = everything(model)
+    order = [asked[-n - STEPS : len(asked) - n] for n in (10, 5, 0)]  # what was looked at before comes first
+    assert all(sorted(epoch) == list(range(STEPS)) for epoch in order) and order[0] != order[1] != order[2]
+    begin(model)
+    with pytest.raises(Crash):
+        train(tmp_path / "broken", 8)
+    train(tmp_path / "broken")
+    assert same(everything(model), expected)
+    with pytest.raises(ValueError, match="data.seed was 0 and is now 1|data.first batch"):
+        train(tmp_path / "broken", seed=1)
+
+
 def test_accumulation_keeps_the_optimizer_and_precision_the_model():
     keras.utils.set_random_seed(1)
     model = recipes.mlp((4,), 3, hidden=(8,), adapt=X)

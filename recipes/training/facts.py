@@ -87,7 +87,8 @@ def _data(data):
         settings = {name: getattr(data, name) for name in ("batch_size", "seed", "shuffle", "repeats", "drop_last")}
         return {"samples": data.num_samples, **settings, "shapes": shapes, "sha256": hashes}
     batch = first_batch(data)
-    return {"kind": type(data).__name__, "first batch": None if batch is None else hash_batch(batch)}
+    known = {name: getattr(data, name) for name in ("num_samples", "seed") if isinstance(data, Batches)}
+    return {"kind": type(data).__name__, **known, "first batch": None if batch is None else hash_batch(batch)}
 
 
 def _hash(arrays):

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from recipes.data.pipeline import fit_batches
+from recipes.data.shuffled import shuffled
+from recipes.data.shares import round_up
 from recipes.data.splitting import count
 from recipes.layers import Standardize
 from recipes.training.check_setup import check_batch_norm, check_setup
@@ -56,9 +58,10 @@ def fit(
     Args:
         model: Compiled Keras model, best one that a builder returned: others train by the defaults of this function.
         data: `(x, y)` arrays, a `recipes.data.Data`, a `tf.data.Dataset` of batches or a `keras.utils.PyDataset`. The
-            last two keep their own order, batch size and augmentation. A language model takes ids `(examples, length)`
-            alone, an encoder-decoder `{"source": ids, "target": ids}`, a generative model `x` alone, or with labels if it
-            has classes.
+            last two keep their own batch size and augmentation; the order of a `Dataset` is its own, that of the batches of
+            a `PyDataset` depends on `seed` and the epoch, unless it has hooks or workers. A language model takes ids
+            `(examples, length)` alone, an encoder-decoder `{"source": ids, "target": ids}`, a generative model `x` alone, or
+            with labels if it has classes.
         validation: The same, or a fraction of `data` in (0, 1) to hold out, stratified by class; `None` for no
             validation, or for that of a `recipes.data.Data`.
         epochs: Number of passes; `None` as the recipe says.
@@ -217,8 +220,8 @@ def prepare(
     if not isinstance(data, tuple):
         _check_dataset(model, data, validation, sample_weight)
         if isinstance(validation, tuple):
-            validation = Batches(*check(*validation, name="validation"), 256, shuffle=False)
-        return check_stream(model, data, "data"), check_stream(model, validation, "validation")
+            validation = Batches(*check(*validation, name="validation"), round_up(256), shuffle=False)
+        return shuffled(check_stream(model, data, "data"), seed), check_stream(model, validation, "validation")
     if len(data) != 2:
         raise ValueError(
             f"data must be (x, y), a recipes.data.Data, a tf.data.Dataset or a PyDataset. Received: {len(data)} parts"
@@ -241,7 +244,7 @@ def prepare(
     if isinstance(validation, tuple):
         validation = check(*validation, name="validation")
         check_validation(x, y, *validation, classes)
-        validation = Batches(*validation, batch_size or 256, shuffle=False, mix=mask)
+        validation = Batches(*validation, batch_size or round_up(256), shuffle=False, mix=mask)
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
         adapt_model(model, x, y)
         recompile(model)
