@@ -37,8 +37,9 @@ class GenerativeCase:
     samples: bool = True  # whether there is anything to sample from
     bfloat16: float = 0.05  # relative difference of the first loss that mixed precision may make
     mirrored: bool = True  # whether two devices must train to what one does; not if the loss looks across the batch
+    eager: bool = True  # whether steps are not compiled on TensorFlow, where that takes longer than the steps
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
-    layers_of: str | None = None  # name of a row with the same kinds of layers: what these can break is left to it
+    layers_of: str | None = None  # name of a row with the same class and layers: what these can break is left to it
     without: tuple = ()  # names of the checks that do not apply
 
     def build(self, **changes):
@@ -67,6 +68,33 @@ VECTORS = _fixed((_random.normal(size=(8, 5)) * [1, 10, 100, 0.1, 5] + [0, 5, -3
 # `FamilyCase(recipes.vae, recipes.vae_space, shape=(28, 28, 1), classes=None, presets={variant: trainable parameters},
 # small={...}, small_shape=(8, 8, 1), bad=(({"width": 0}, "width"), ...))`
 GENERATIVE_FAMILIES = [
+    FamilyCase(
+        recipes.dalle,
+        recipes.dalle_space,
+        shape=(32, 32, 3),
+        classes=None,
+        presets={"tiny": 1_184_278, "small": 5_807_654, "base": 32_851_366},
+        small={"variant": "tiny", "vocabulary_size": 9, "max_length": 4, "depth": 1, "width": 32, "codes": 16},
+        small_shape=(8, 8, 3),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"vocabulary_size": 1}, "vocabulary_size"),
+            ({"max_length": 1}, "max_length"),
+            ({"padding_id": 8000}, "padding_id"),
+            ({"patch_size": 6}, "patch_size"),
+            ({"patch_size": 16}, "input_shape"),
+            ({"codes": 1}, "codes"),
+            ({"width": 40}, "width"),
+            ({"depth": 0}, "depth"),
+            ({"likelihood": "laplacian"}, "likelihood"),
+            ({"kl_weight": -1.0}, "kl_weight"),
+            ({"first_stage": 0.6}, "first_stage"),
+            ({"dropout": 1.0}, "dropout"),
+            ({"text_dropout": 1.0}, "text_dropout"),
+            ({"learning_rate": -1.0}, "learning_rate"),
+        ),
+        zeros=lambda shape: {"text": np.ones((2, 4), "int32"), "image": np.zeros((2, *shape), "uint8")},
+    ),
     FamilyCase(
         recipes.diffusion,
         recipes.diffusion_space,
@@ -147,10 +175,69 @@ GENERATIVE_FAMILIES = [
             ({"dropout": 1.0}, "dropout"),
         ),
     ),
+    FamilyCase(
+        recipes.gan,
+        recipes.gan_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"dcgan": 898_369, "wgan_gp": 1_073_856, "r3gan": 1_339_265},
+        small={"width": 8, "latent": 4},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"width": 0}, "width"),
+            ({"latent": 0}, "latent"),
+            ({"penalty": -1.0}, "penalty"),
+            ({"n_critic": 5}, "n_critic"),
+            ({"variant": "wgan_gp", "n_critic": 0}, "n_critic"),
+            ({"ema": 1.0}, "ema"),
+            ({"augment": "flip"}, "augment"),
+            ({"augment": ("turn",)}, "augment"),
+            ({"input_shape": (5,), "augment": ("flip",)}, "augment"),
+            ({"input_shape": (9, 9, 1)}, "input_shape"),
+            ({"variant": "r3gan", "weights": "file.pth"}, "weights"),
+            ({"num_classes": 1}, "num_classes"),
+        ),
+    ),
+    FamilyCase(
+        recipes.stylegan,
+        recipes.stylegan_space,
+        shape=(28, 28, 1),
+        classes=None,
+        presets={"compact": 1_443_081, "stylegan2": 8_313_097},
+        small={"width": 8, "latent": 4},
+        small_shape=(8, 8, 1),
+        bad=(
+            ({"variant": "huge"}, "variant"),
+            ({"width": 0}, "width"),
+            ({"latent": 0}, "latent"),
+            ({"mapping_depth": 0}, "mapping_depth"),
+            ({"penalty": -1.0}, "penalty"),
+            ({"path_length": -1.0}, "path_length"),
+            ({"mixing": 1.5}, "mixing"),
+            ({"ema": 1.0}, "ema"),
+            ({"augment": ("turn",)}, "augment"),
+            ({"input_shape": (9, 9, 1)}, "input_shape"),
+        ),
+    ),
 ]
+
+CAPTIONED = {"text": _fixed(np.array([[1, 4, 2, 0], [1, 5, 6, 2]] * 4, "int32")), "image": COLOURED}
 
 # `GenerativeCase("vae", recipes.vae, (8, 8, 1), PICTURES, arguments={"width": 8, ...})`
 GENERATIVE = [
+    GenerativeCase(
+        "dalle",
+        recipes.dalle,
+        (8, 8, 3),
+        CAPTIONED,
+        arguments={
+            **{"variant": "tiny", "vocabulary_size": 9, "max_length": 4, "codes": 16, "width": 32, "depth": 1},
+            **{"first_stage": 0.5, "dropout": 0.1},
+        },
+        moving=(r"steps$",),
+        labels=CAPTIONED["text"],
+    ),
     GenerativeCase(
         "autoencoder",
         recipes.autoencoder,
@@ -245,5 +332,50 @@ GENERATIVE = [
         mirrored=False,
         layers_of="diffusion_unet",
         without=("check_inputs", "check_saves"),
+    ),
+    GenerativeCase(
+        "gan", recipes.gan, (8, 8, 3), COLOURED, arguments={"width": 8, "latent": 4, "augment": ("colour", "cutout")}
+    ),
+    GenerativeCase(
+        "gan_wasserstein",
+        recipes.gan,
+        (5,),
+        VECTORS,
+        arguments={"variant": "wgan_gp", "width": 8, "latent": 4, "n_critic": 2, "adapt": VECTORS},
+        layers_of="gan",
+    ),
+    GenerativeCase(
+        "gan_relativistic",
+        recipes.gan,
+        (8, 8, 1),
+        PICTURES,
+        KINDS,
+        3,
+        arguments={"variant": "r3gan", "width": 8, "latent": 4},
+        steps=3,  # what starts at zero lets the gradient pass one step after another
+    ),
+    GenerativeCase(
+        "stylegan",
+        recipes.stylegan,
+        (8, 8, 1),
+        PICTURES,
+        KINDS,
+        3,
+        arguments={
+            **{"width": 4, "latent": 4, "path_length": 2.0, "mixing": 0.5},
+            "augment": ("translation", "flip", "scale"),
+        },
+        sample={"truncation": 0.9},
+        mirrored=False,  # the discriminator compares the examples of a batch
+    ),
+    GenerativeCase(
+        "stylegan_vectors",
+        recipes.stylegan,
+        (5,),
+        VECTORS,
+        arguments={"width": 8, "latent": 4, "adapt": VECTORS},
+        mirrored=False,
+        layers_of="stylegan",
+        without=("check_inputs",),
     ),
 ]

@@ -65,10 +65,10 @@ def residual(x, name):
     return keras.layers.Add(name=f"{name}_add")([x, y])
 
 
-def dense(x, width, depth):
-    """Apply `depth` hidden layers of `width` units: `(batch, width)`."""
+def dense(x, width, depth, name):
+    """Apply `depth` hidden layers of `width` units, named `{name}_dense{i}`: `(batch, width)`."""
     for i in range(depth):
-        x = keras.layers.Dense(width, "silu", kernel_initializer="he_normal", name=f"dense{i}")(x)
+        x = keras.layers.Dense(width, "silu", kernel_initializer="he_normal", name=f"{name}_dense{i}")(x)
     return x
 
 
@@ -91,7 +91,7 @@ def vector_encoder(input_shape, outputs, row, condition=None):
         x = keras.layers.Flatten(name="flat")(x)
     x, inputs = _join(x, data, condition)
     if row["dense"]:
-        x = dense(x, row["width"], row["depth"])
+        x = dense(x, row["width"], row["depth"], "encoder")
     return keras.Model(inputs, keras.layers.Dense(outputs, dtype="float32", name="code")(x), name="encoder")
 
 
@@ -100,7 +100,7 @@ def vector_decoder(input_shape, length, row, condition=None):
     code = keras.Input((length,), name="code")
     x, inputs = _join(code, code, condition)
     if row["dense"]:
-        x = dense(x, row["width"], row["depth"])
+        x = dense(x, row["width"], row["depth"], "decoder")
         x = keras.layers.Dense(math.prod(input_shape), dtype="float32", name="data")(x)
         if len(input_shape) == 3:
             x = keras.layers.Reshape(input_shape, dtype="float32", name="image")(x)

@@ -40,8 +40,29 @@ def gaussian_nll(x, mean, log_scale):
     >>> round(float(gaussian_nll(np.zeros((1, 2)), np.zeros((1, 2)), np.zeros(2))[0]), 6)  # ln(2 pi)
     1.837877
     """
-    terms = 0.5 * ops.square((x - mean) * ops.exp(-log_scale)) + log_scale + 0.5 * math.log(2 * math.pi)
-    return _total(terms)
+    return _density(x, mean, log_scale, axis=tuple(range(1, len(x.shape))))
+
+
+def mixture_nll(x, means, log_scales, logits):
+    """Return the negative log-density of `x` under a mixture of normal distributions, in nats an example.
+
+    Args:
+        x: Tensor `(batch, latent)`.
+        means, log_scales: Of the components, `(components, latent)`.
+        logits: Of their shares, `(components,)`.
+
+    Returns:
+        Tensor `(batch,)`.
+
+    Example:
+
+    >>> nll = mixture_nll(np.zeros((1, 2)), np.zeros((3, 2)), np.zeros((3, 2)), np.zeros(3))  # three times the same
+    >>> round(float(nll[0]), 6)
+    1.837877
+    """
+    logits = ops.convert_to_tensor(logits)
+    each = -_density(x[:, None], means, log_scales, axis=2) + logits - ops.logsumexp(logits)  # (batch, components)
+    return -ops.logsumexp(each, axis=1)
 
 
 def bernoulli_nll(x, logits):
@@ -59,8 +80,10 @@ def bernoulli_nll(x, logits):
     >>> round(float(bernoulli_nll(np.array([[1.0, 0.0]]), np.zeros((1, 2)))[0]), 6)  # 2 ln 2
     1.386294
     """
-    return _total(ops.softplus(logits) - x * logits)
-
-
-def _total(terms):
+    terms = ops.softplus(logits) - x * logits
     return ops.sum(terms, axis=tuple(range(1, len(terms.shape))))
+
+
+def _density(x, mean, log_scale, axis):
+    terms = 0.5 * ops.square((x - mean) * ops.exp(-log_scale)) + log_scale + 0.5 * math.log(2 * math.pi)
+    return ops.sum(terms, axis=axis)

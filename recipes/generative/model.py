@@ -349,5 +349,5 @@ def adapt_vectors(model, adapt):
     if adapt is None:
         return
     if model.images:
-        raise ValueError("adapt must be None for images: their scale is known, 0..255.")
+        raise ValueError(f"adapt must be None for images: their scale is known, 0..255. Received: {type(adapt).__name__}")
     model.standardize.adapt(adapt[0] if isinstance(adapt, tuple) else adapt)

@@ -97,7 +97,9 @@ def vae(
     check_fraction("kl_warmup", kl_warmup)
     if likelihood == "bernoulli" and len(input_shape) == 1:
         raise ValueError('likelihood must be "gaussian" for vectors. Received: likelihood="bernoulli"')
-    conditions = [label_vector(num_classes, 16) if num_classes else None for _ in range(2)]
+    conditions = [
+        label_vector(num_classes, 16, name=f"{part}_label") if num_classes else None for part in ("encoder", "decoder")
+    ]
     model = VAE(
         vector_encoder(input_shape, 2 * row["latent"], row, conditions[0]),
         vector_decoder(input_shape, row["latent"], row, conditions[1]),
