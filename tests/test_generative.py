@@ -26,7 +26,7 @@ def _checks():
                 or (case.y is None and check is generative.check_labels)
             )
             if not left_out:
-                on_jax = check in generative.ON_JAX and (first or check is generative.check_learns)
+                on_jax = first and check in generative.ON_JAX
                 yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
 
 

@@ -230,6 +230,8 @@ def fitted(case):
     outside = outside_of(case)
     model = case.build()
     record_changes(outside, outside_of(case), changed := [])
+    if getattr(case, "eager", False) and keras.backend.backend() == "tensorflow":
+        model.run_eagerly = True
     before = values_of(model)
     losses = fit(model, case, getattr(case, "steps", 3)).history["loss"]
     record_changes(outside, outside_of(case), changed)
