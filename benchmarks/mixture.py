@@ -27,14 +27,16 @@ CENTRES = 2 * np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * 
 POINTS, SAMPLES = 8192, 2000
 # name: builder, its arguments, epochs of 32 steps
 SYSTEMS = {
-    "vae": ("vae", {}, 200),
+    "vae": ("vae", {}, 100),
+    "vqvae": ("vqvae", {}, 100),
     "ddpm": ("diffusion", {"variant": "ddpm"}, 100),
     "v": ("diffusion", {"variant": "v"}, 100),
     "edm": ("diffusion", {"variant": "edm"}, 100),
     "flow": ("diffusion", {"variant": "flow"}, 100),
-    "dcgan": ("gan", {"variant": "dcgan"}, 200),
-    "wgan_gp": ("gan", {"variant": "wgan_gp"}, 200),
-    "r3gan": ("gan", {"variant": "r3gan"}, 200),
+    "dcgan": ("gan", {"variant": "dcgan"}, 300),
+    "wgan_gp": ("gan", {"variant": "wgan_gp"}, 600),  # one step of the generator in five
+    "r3gan": ("gan", {"variant": "r3gan"}, 300),
+    "stylegan": ("stylegan", {}, 300),
 }
 
 
