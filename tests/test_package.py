@@ -30,6 +30,7 @@ BACKEND_IMPORTS = {
     "recipes/data/streams.py": {"tensorflow"},
     "callbacks/ema.py": {"tensorflow", "jax"},
     "layers/fused_batch_norm.py": {"tensorflow"},
+    "recipes/training/fused.py": {"tensorflow"},
     "recipes/sequence/compiled.py": {"tensorflow", "jax"},
     "recipes/training/finite.py": {"tensorflow", "jax"},
     "recipes/training/precision.py": {"tensorflow", "jax"},

@@ -9,6 +9,8 @@ import re
 import keras
 from keras import ops
 
+from recipes.training import fused
+
 # What weight decay spares besides vectors: places, not features. Token embeddings decay.
 _SPARED = re.compile(r"(^|[/_])(bias|gamma|beta|position_embedding|class_token)(/embeddings?)?$")
 
@@ -90,7 +92,10 @@ class _RecipeOptimizer:
         for factor, index in self._by_factor(variables):
             self._factor = factor  # the decay of Keras is read through `learning_rate`
             try:
-                super()._apply_weight_decay([variables[i] for i in index])
+                if fused.available():
+                    fused.shrink([variables[i] for i in index], 1 - self.learning_rate * self.weight_decay)
+                else:
+                    super()._apply_weight_decay([variables[i] for i in index])
             finally:
                 self._factor = 1.0
 
@@ -146,7 +151,14 @@ class AdamW(_RecipeOptimizer, keras.optimizers.AdamW):
         self.beta_1 = self.momentum_variable
 
     def update_step(self, gradient, variable, learning_rate):
-        super().update_step(gradient, variable, self._rate_of(variable, learning_rate))
+        rate = self._rate_of(variable, learning_rate)
+        if self.amsgrad or variable.dtype != "float32" or not fused.available():
+            super().update_step(gradient, variable, rate)
+            return
+        index, step = self._get_variable_index(variable), ops.cast(self.iterations + 1, "float32")
+        moments = self._momentums[index].value, self._velocities[index].value
+        betas = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        fused.adam_step(variable, *moments, gradient, step=step, rate=rate, **betas)
 
     def get_config(self):
         return {**super().get_config(), "beta_1": self._initial_momentum}
