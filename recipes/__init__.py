@@ -73,7 +73,6 @@ _PUBLIC = {
     "fit": "recipes.training.fit",
     "resize": "recipes.training.resolution",
     "doctor": "recipes.training.doctor",
-    "doctor": "recipes.training.doctor",
     "predict": "recipes.training.inference",
     "evaluate": "recipes.training.inference",
     "save": "recipes.training.saving",

@@ -18,16 +18,19 @@ def generate(
     model,
     ids,
     *,
-    max_new_tokens,
+    max_new_tokens=None,
     temperature=1.0,
     top_k=None,
     top_p=None,
     beams=1,
     length_penalty=1.0,
     stop_ids=(),
+    guidance=1.0,
+    candidates=1,
+    rank=None,
     seed=0,
 ):
-    """Write what comes after each prompt, or with an encoder-decoder what belongs to each source.
+    """Write what comes after each prompt, or with an encoder-decoder what belongs to each source; or draw captions.
 
     What a token needs of those before it is kept, so the time a token takes hardly grows with their number. Prompts of
     different length make one batch, and each gets what it would get alone. The first call with a model and new sizes
@@ -35,10 +38,10 @@ def generate(
 
     Args:
         model: Language model of a builder, such as `recipes.gpt`; or a functional model of the same kind of your own, with
-            layers that keep what they need (`recipes.sequence.decoding`).
-        ids: Token ids of the prompts, or of the sources of an encoder-decoder: a list of lists, or an array
+            layers that keep what they need (`recipes.sequence.decoding`); or `recipes.dalle`.
+        ids: Token ids of the prompts, or of the sources of an encoder-decoder, or of captions: a list of lists, or an array
             `(prompts, length)` padded on the right with the model's padding id.
-        max_new_tokens: Number of tokens to write after each prompt, at most.
+        max_new_tokens: Number of tokens to write after each prompt, at most. An image has as many as it has.
         temperature: Float >= 0: what logits are divided by before a token is drawn. 0 takes the likeliest token every
             time; 1 draws from the model's own probabilities.
         top_k: Number of likeliest tokens to draw from; `None` for all.
@@ -48,11 +51,16 @@ def generate(
         length_penalty: Power of the number of tokens by which the logarithm of a text's probability is divided before
             texts of different length are compared: 0 favours short ones, 1 compares means.
         stop_ids: Token ids that end a text. An encoder-decoder stops at its `end_id` without being told.
+        guidance: Of `recipes.dalle`: how far the logits of each code go from those without a caption to those with it, and
+            beyond above 1; 1 for none, which takes half the time.
+        candidates: Of `recipes.dalle`: number of images drawn for each caption, of which `rank` takes one.
+        rank: `"likelihood"` takes the image that makes its caption likeliest, by Bayes' rule; a model of `recipes.clip`
+            trained with the same ids takes the image nearest to its caption.
         seed: Integer that fixes what is drawn, prompt by prompt.
 
     Returns:
         List of a list of ids for each prompt: the new tokens alone, without the one that stopped. The padding id is never
-        written.
+        written. With `recipes.dalle` a float32 array `(captions, height, width, channels)`, 0..255.
 
     Raises:
         ValueError: If an argument is out of its range, a prompt is empty or has ids that the model does not know, or prompt
@@ -68,6 +76,12 @@ def generate(
     Reference:
         Top-p as [Holtzman et al., 2020](https://arxiv.org/abs/1904.09751), section 3.1.
     """
+    choice = {"guidance": guidance, "candidates": candidates, "rank": rank}
+    if get_recipe(model).get("training", {}).get("task") == "generate" and hasattr(model, "generate"):
+        given = {"max_new_tokens": max_new_tokens, "beams": beams, "length_penalty": length_penalty, "stop_ids": stop_ids}
+        refuse(given, {"max_new_tokens": None, "beams": 1, "length_penalty": 1.0, "stop_ids": ()}, "a model of images")
+        return model.generate(ids, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, **choice)
+    refuse(choice, {"guidance": 1.0, "candidates": 1, "rank": None}, "a language model")
     check_settings(temperature, top_k, top_p, beams, length_penalty, seed)
     job = prepare(model, ids, max_new_tokens, stop_ids)
     if beams > 1:
@@ -371,6 +385,13 @@ def read_stops(stop_ids, facts):
                 f"stop_ids must be ids of the vocabulary, 0..{facts['vocabulary'] - 1}. Received: stop_ids={stop_ids}"
             )
     return tuple(dict.fromkeys(stop_ids))
+
+
+def refuse(given, defaults, kind):
+    """Raise `ValueError` if an argument that means nothing to a kind of model is not left alone."""
+    for name, default in defaults.items():
+        if given[name] is not default and given[name] != default:
+            raise ValueError(f"{name} must be {default!r} for {kind}. Received: {name}={given[name]!r}")
 
 
 def check_settings(temperature, top_k, top_p, beams, length_penalty, seed):
