@@ -79,7 +79,7 @@ def test_turns_are_those_of_a_loop_written_by_hand():
     """A `fit` of seven steps, the generator's at the third and sixth; and what a saved model goes on with."""
     model, other = small("wgan_gp", n_critic=3), small("wgan_gp", n_critic=3)
     for variable, value in zip(other.variables, model.variables, strict=True):
-        variable.assign(value)
+        variable.assign(numpy(value))
     x = np.random.default_rng(1).normal(size=(56, 5)).astype("float32")
     assert [model.due(step) for step in range(4)] == [("critic",), ("critic",), ("critic", "generator"), ("critic",)]
     model.fit(x[:16], batch_size=8, shuffle=False, verbose=0)  # two calls: the turn is kept between them

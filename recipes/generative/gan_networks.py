@@ -134,7 +134,7 @@ def residual_networks(data_shape, num_classes, latent, width, bias, depth=1):
         for j in range(depth):
             x = _bottleneck(x, blocks, f"discriminator_stage{i}_block{j}")
     # a learned average of each channel, as their depthwise convolution over all of the last 4 x 4 pixels
-    x = keras.layers.DepthwiseConv2D(start[:2], name="discriminator_pool")(x)
+    x = keras.layers.DepthwiseConv2D(start[:2], use_bias=False, name="discriminator_pool")(x)
     x = keras.layers.Flatten(name="discriminator_features")(x)
     return generator, finish(inputs, x, num_classes, bias, "glorot_uniform")
 

@@ -62,9 +62,8 @@ class Phased:
             self._due = self.due(self._step)  # seen by `train_step` if this call traces it
             try:
                 if self._due not in programs:
-                    # Keras' own: `fit` on JAX has taken the values out of the variables that the check would read
-                    super(GenerativeModel, self).make_train_function(force=True)
-                    programs[self._due], self.train_function = self.train_function, run
+                    programs[self._due] = self._make_program()
+                    self.train_function = run
                 results = programs[self._due](*arguments)
             finally:
                 self._due = None
@@ -72,6 +71,20 @@ class Phased:
             return results
 
         self.train_function = run
+
+    def _make_program(self):
+        """Return a train function of Keras, not traced yet."""
+
+        def step(*arguments):  # not the method itself: of equal functions JAX keeps one trace
+            return type(self).train_step(self, *arguments)
+
+        object.__setattr__(self, "train_step", step)
+        try:
+            # past our check of the statistics: `fit` on JAX has taken the values out of the variables that it reads
+            super(GenerativeModel, self).make_train_function(force=True)
+        finally:
+            object.__delattr__(self, "train_step")
+        return self.train_function
 
     def train_step(self, *arguments):
         """Make the phases that are due; all of them if this is called by itself."""

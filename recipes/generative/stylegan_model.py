@@ -45,10 +45,10 @@ class StyleGAN(Phased, AdversarialModel):
     def __init__(self, *args, penalty=0.01, path_length=0.0, mixing=0.0, ada_images=100_000, **kwargs):
         super().__init__(*args, **kwargs)
         self.penalty, self.path_length, self.mixing, self.ada_images = penalty, path_length, mixing, ada_images
-        zero = {"shape": (), "initializer": "zeros", "trainable": False}
-        self.mean_length = self.add_weight(**zero, name="average_path_length")
-        self.mean_style = self.add_weight(shape=self.noise_shape, initializer="zeros", trainable=False, name="average_style")
-        self.probability = self.add_weight(**zero, name="average_augmented_share")
+        state = {"initializer": "zeros", "trainable": False, "aggregation": "mean"}
+        self.mean_length = self.add_weight(shape=(), name="average_path_length", **state)
+        self.mean_style = self.add_weight(shape=self.noise_shape, name="average_style", **state)
+        self.probability = self.add_weight(shape=(), name="average_augmented_share", **state)
         self.r1, self.length = keras.metrics.Mean(name="r1"), keras.metrics.Mean(name="path_length")
         # past Keras' attribute tracking: their layers are those of the whole networks
         object.__setattr__(self, "parts", cut(self.generator))
