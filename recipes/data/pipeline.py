@@ -27,7 +27,7 @@ def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, 
         arguments = {**arguments, "callbacks": run.around(model, train, epochs=epochs, **arguments)}
     if isinstance(train, Batches):
         train.initial_epoch = train.epoch = initial_epoch
-        train.initial_batch = skipped
+        train.initial_batch = skipped if keras.backend.backend() == "jax" else 0  # torch reads what it passes over
         if keras.backend.backend() == "tensorflow":
             arguments = {**arguments, "steps_per_epoch": len(train), "shuffle": False}
             data = _dataset(train, initial_epoch, epochs, skipped)

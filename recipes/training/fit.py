@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from recipes.data.pipeline import fit_batches
-from recipes.data.shuffled import shuffled
 from recipes.data.shares import round_up
+from recipes.data.shuffled import shuffled
 from recipes.data.splitting import count
 from recipes.layers import Standardize
 from recipes.training.check_setup import check_batch_norm, check_setup
@@ -157,6 +157,7 @@ def fit(
             return run(epochs=epochs, initial_epoch=initial_epoch)
         settings = {"epochs": epochs, "schedule": schedule, "augment": augment, "mix": mix, "ema": ema, "sizes": sizes}
         settings |= {"early_stopping": early_stopping, "class_weight": class_weight, "accumulate": accumulate}
+        settings["precision"] = precision
         return fit_in(directory, model, train, validation, run, settings, initial_epoch, save_seconds, save_steps)
 
 
@@ -301,6 +302,9 @@ def fit_in(directory, model, train, validation, run, settings, initial_epoch, sa
     from recipes.callbacks.schedule import settle
     from recipes.training.run import open_run
 
+    distribution = keras.distribution.distribution()
+    if getattr(distribution, "num_processes", 1) > 1:
+        raise ValueError("directory must be None in one process of several: their checkpoints would not be of one moment.")
     if initial_epoch:
         raise ValueError("initial_epoch must be 0 with directory, which says where to go on.")
     if not isinstance(save_seconds, (int, float)) or not save_seconds >= 0:

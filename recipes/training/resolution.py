@@ -9,6 +9,7 @@ import numpy as np
 
 import recipes
 from recipes.data.pipeline import fit_batches
+from recipes.training.finite import guard
 from recipes.training.recipe import check_fraction, get_recipe, make_metrics, set_recipe
 
 
@@ -142,13 +143,20 @@ def fit_sizes(model, train, *, sizes, grow=None, validation_data=None, epochs, i
     history.on_train_begin()
     augment, current = train.augment, model
     stages = [(k, *span) for k, span in enumerate(zip(bounds[:-1], bounds[1:], strict=True))]
-    stages = [(k, max(first, initial_epoch), last) for k, first, last in stages if max(first, initial_epoch) < last]
+    # a checkpoint of the end of a stage goes on in the network of that stage, and at once to the next
+    ended = initial_epoch if getattr(kwargs.get("run"), "pending", None) else None
+    stages = [
+        (k, max(first, initial_epoch), last)
+        for k, first, last in stages
+        if max(first, initial_epoch) < last or first < last == ended
+    ]
     for schedule in schedules:
         schedule.total_steps = epochs * len(train) or None
     try:
         for k, first, last in stages:
             network = model if shapes[k] == own else resize(model, shapes[k])
             _move(current, network, averages)
+            guard(network)
             current = network
             to_size = [] if shapes[k] == own else [functools.partial(_to_size, shapes[k])]
             if grow:

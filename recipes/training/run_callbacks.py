@@ -205,7 +205,8 @@ class _Steps:
                 raise StopIteration
             if self.first is None:
                 self.first = hash_batch(batches[0])
-            self.last, self.done, iterator = batches[-1], self.done + len(batches), iter(batches)
+            self.last, self.done = batches[-1], self.done + len(batches)
+            iterator = batches if isinstance(iterator, list) else iter(batches)  # torch is given a list
         if self.left <= 0:
             return self.original(*model_state, iterator)
         self.left -= self.model.steps_per_execution
