@@ -109,6 +109,7 @@ def test_sha256(made, tmp_path):
     assert same(model, other)
 
 
+@pytest.mark.filterwarnings("ignore:.*arrays become")
 def test_types(made, tmp_path):
     """Other floating point types are cast, with a word; whole numbers are not."""
     model, other = made[0], build()

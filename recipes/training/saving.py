@@ -126,8 +126,11 @@ def _check_finite(model):
 
 def _write_folder(model, recipe, folder):
     frozen = [layer.name for layer in model.layers if not layer.trainable]
+    facts = {"frozen": frozen, "version": recipes.__version__}
+    if any(getattr(layer, "lora_enabled", False) for layer in model._flatten_layers()):
+        facts["resumable"] = False  # Keras adds LoRA's matrices to the kernels, so the optimizer has other variables
     with open(os.path.join(folder, RECIPE), "w", encoding="utf-8") as file:
-        json.dump({**recipe, "frozen": frozen, "version": recipes.__version__}, file, indent=2)
+        json.dump({**recipe, **facts}, file, indent=2)
     model.save_weights(os.path.join(folder, WEIGHTS))
     write_manifest(folder, {"recipes": recipes.__version__, "keras": keras.__version__, "backend": keras.backend.backend()})
 
@@ -191,13 +194,14 @@ def _load_folder(path):
         refuse(f"it does not fit the builder {family}: {error}", RECIPE)
     frozen = set(recipe.pop("frozen", ()))
     recipe.pop("version", None)
+    resumable = recipe.pop("resumable", True) is not False
     for layer in model.layers:
         layer.trainable = layer.name not in frozen
     set_recipe(model, recipe)
     recompile(model)
     model.optimizer.build(model.trainable_variables)
-    _check_fit(model, saved, refuse)
-    model.load_weights(weights)
+    _check_fit(model, saved, refuse, resumable)
+    model.load_weights(weights, objects_to_skip=None if resumable else [model.optimizer])
     return model
 
 
@@ -222,17 +226,23 @@ def _check_values(arrays, refuse):
 def _check_fit(model, saved, refuse, resume=True):
     """Refuse arrays that are not exactly the state of `model`; without `resume` the optimizer's may be missing."""
     wanted = {name: plain_shape(value) for name, value in state_names(model).items()}
-    if not resume and any(name.startswith("optimizer/") for name in wanted.keys() - saved.keys()):
-        warnings.warn("weights file: it does not have the whole state of the optimizer, which starts anew.")
-        wanted, saved = (
-            {name: found for name, found in state.items() if not name.startswith("optimizer/")} for state in (wanted, saved)
-        )
+    if not resume and _optimizer(wanted) != _optimizer(saved):
+        warnings.warn("weights file: it does not have the state of the model's optimizer, which starts anew.")
+        wanted, saved = (_without_optimizer(state) for state in (wanted, saved))
     for name in sorted(wanted.keys() | saved.keys()):
         mine, given = wanted.get(name), saved.get(name)
         same = mine and given and mine[0] == given[0]
         if not same or (mine[1] != given[1] and "float" in mine[1] + given[1]):  # seeds and counts: a type a backend
             rule = f"it belongs to another model: the file has {_show(given)}, the model {_show(mine)}"
             refuse(rule, f"{WEIGHTS}, {name}")
+
+
+def _optimizer(state):
+    return {name: found[0] for name, found in state.items() if name.startswith("optimizer/")}
+
+
+def _without_optimizer(state):
+    return {name: found for name, found in state.items() if not name.startswith("optimizer/")}
 
 
 def _show(found):

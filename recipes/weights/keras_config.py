@@ -23,6 +23,8 @@ MODULES = {
     "keras.metrics",
     "keras.optimizers",
     "keras.optimizers.schedules",
+    "keras.dtype_policies",
+    "keras.random",
     "keras.src.models.functional",
 }
 TOP = {"Sequential", "Model", "Functional", "DTypePolicy", "FloatDTypePolicy", "InputSpec", "Variable"}
