@@ -1,10 +1,12 @@
 """Batches of arrays for `model.fit`, in an order that is a pure function of the seed and the epoch."""
 
 import sys
+import warnings
 
 import keras
 import numpy as np
 
+from recipes.data.shares import count_shares, own_part
 from recipes.data.splitting import as_arrays, check_seed, count, leaves, take
 
 
@@ -107,12 +109,15 @@ class Batches(keras.utils.PyDataset):
         self.drop_last = drop_last
         self.initial_epoch = self.epoch = int(initial_epoch)
         self.initial_batch = 0
+        self.shares = count_shares()
+        self._check_shares()
         self._begun = None  # the epoch that has begun but whose first batch was not asked for yet
         self._cached_order = (None, None)
 
     def __len__(self):
         """Number of batches an epoch."""
         whole, rest = divmod(self.num_samples, self.batch_size)
+        rest -= rest % self.shares
         alone = rest == 1 and whole and self.batch_size > 1
         return whole if self.drop_last or alone or not rest else whole + 1
 
@@ -123,7 +128,7 @@ class Batches(keras.utils.PyDataset):
             self.epoch, self._begun = self._begun, None
         if self.initial_batch and self.epoch == self.initial_epoch:
             index = (index + self.initial_batch) % len(self)  # on an accelerator Keras asks for one more than it uses
-        return self.batch(self.epoch, index)
+        return own_part(self.batch(self.epoch, index))
 
     def batch(self, epoch, index):
         """Return batch `index` of `epoch`: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, a pure function."""
@@ -134,6 +139,7 @@ class Batches(keras.utils.PyDataset):
         last = index == len(self) - 1 and not self.drop_last
         stop = self.num_samples if last else start + self.batch_size
         rows = self.order(epoch)[start:stop]
+        rows = rows[: len(rows) - len(rows) % self.shares]
         x = take(self.x, rows)  # an index array copies, so that `augment` cannot write into the caller's arrays
         if self.augment is not None:
             x = self.augment(x, self._generator(epoch, index))
@@ -178,6 +184,21 @@ class Batches(keras.utils.PyDataset):
         adapter = self._adapter()
         if adapter is not None:
             adapter.epochs_ended = getattr(adapter, "epochs_ended", -1) + 1
+
+    def _check_shares(self):
+        """Raise or warn if batches cannot be divided evenly over the devices of a `keras.distribution`."""
+        if self.batch_size % self.shares:
+            raise ValueError(
+                f"batch_size must be a multiple of {self.shares}, the devices that share a batch. "
+                f"Received: batch_size={self.batch_size}"
+            )
+        if self.num_samples < self.shares:
+            raise ValueError(f"There must be at least {self.shares} samples, one a device. Received: {self.num_samples}")
+        left = self.num_samples % self.shares
+        if left and not self.shuffle:
+            warnings.warn(
+                f"{left} of {self.num_samples} samples are left out: {self.shares} devices share them.", stacklevel=3
+            )
 
     def _adapter(self):
         """The Keras object that is calling the hook above, or None in a loop of the user's own."""
