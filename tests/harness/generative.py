@@ -81,7 +81,7 @@ def check_bfloat16(case):
     losses = fit(eager(mixed), case, 1).history["loss"]
     assert np.isfinite(losses).all(), f"the losses are {losses}"
     if case.samples:
-        check_sample(case, sample(case, mixed, 2, 1))
+        check_sample(case, sample(case, mixed, 1, 1))
 
 
 def check_gpu(case):
@@ -156,8 +156,8 @@ def check_saves(case):
     _assert_equal_models(case, loaded, model, "loaded")
     copy_seeds(model, loaded)
     for each in (loaded, model):
-        fit(eager(each), case, case.steps)
-    _assert_equal_models(case, loaded, model, f"after {case.steps} more steps")
+        fit(eager(each), case, 2)
+    _assert_equal_models(case, loaded, model, "after two more steps", samples=False)
 
 
 def check_saves_folder(case):
@@ -171,21 +171,21 @@ def check_saves_folder(case):
     _assert_equal_models(case, loaded, model, "loaded")
 
 
-def _assert_equal_models(case, found, expected, when):
+def _assert_equal_models(case, found, expected, when, samples=True):
     assert_same(found, expected, when)
     variables = [model.optimizer.variables for model in (expected, found)]
     assert len(variables[0]) == len(variables[1]), f"{when}: the optimizer has {len(variables[1])} variables"
     for value, other in zip(*variables, strict=True):
         assert np.array_equal(numpy_of(value), numpy_of(other)), f"{when}: the optimizer's {value.path} differs"
-    if case.samples:
-        drawn = [sample(case, model, 2, 1) for model in (expected, found)]
+    if samples and case.samples:
+        drawn = [sample(case, model, 5, 1) for model in (expected, found)]  # compiled for as many already
         assert np.array_equal(*drawn), f"{when}: other samples"
 
 
 def _trained(case, seed):
     keras.utils.set_random_seed(seed)
     model = case.build()
-    fit(eager(model), case, case.steps)
+    fit(eager(model), case, 2)
     return model
 
 
