@@ -60,5 +60,6 @@ def test_two_devices_train_to_what_one_does():
     rows = [json.loads(line) for line in found.stdout.splitlines()]
     assert [row["name"] for row in rows] == names
     for row in rows:
+        assert "error" not in row, f"{row['name']}: {row['error']}"
         for what in ("weights", "state", "loss"):
             assert row[what] < 1e-4, f"{row['name']}: two devices end with other {what}: {row}"

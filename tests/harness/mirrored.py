@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from unittest import mock
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -37,7 +38,11 @@ def main(names):
     strategy = tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices("CPU")])
     for case in GENERATIVE:
         if case.name in names or (not names and case.mirrored):
-            print(json.dumps({"name": case.name, **compare(case, strategy)}), flush=True)
+            try:
+                found = compare(case, strategy)
+            except Exception:
+                found = {"error": traceback.format_exc()}
+            print(json.dumps({"name": case.name, **found}), flush=True)
 
 
 def compare(case, strategy):
