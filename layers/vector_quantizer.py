@@ -57,7 +57,7 @@ class VectorQuantizer(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape):
-        state = {"trainable": False, "aggregation": "mean", "dtype": "float32"}
+        state = {"trainable": False, "aggregation": "mean", "dtype": "float32", "autocast": False}
         even = keras.initializers.Constant(1 / self.codes)
         normal = keras.initializers.RandomNormal(stddev=1 / self.codes, seed=self.seed)
         self.usage = self.add_weight(name="usage", shape=(self.codes,), initializer=even, **state)

@@ -1,5 +1,6 @@
 """Variational autoencoders, dense and convolutional."""
 
+import functools
 import math
 
 import keras
@@ -167,18 +168,19 @@ class VAE(GenerativeModel):
         self.latent = decoder.get_layer("code").output.shape[-1]
         # for the vector, for the component, and for what the mean of data leaves out
         self.noise_shape = (self.latent + 1 + (0 if self.images else self.data_shape[0]),)
+        add = functools.partial(self.add_weight, dtype="float32", autocast=False)
         if components > 1:
             shape, normal = (components, self.latent), keras.initializers.RandomNormal(stddev=1.0)
+            self.prior_mean = add(name="prior_mean", shape=shape, initializer=normal)
             narrow = keras.initializers.Constant(-1.0)
-            self.prior_mean = self.add_weight(name="prior_mean", shape=shape, initializer=normal, dtype="float32")
-            self.prior_log_scale = self.add_weight(name="prior_log_scale", shape=shape, initializer=narrow, dtype="float32")
-            self.prior_logits = self.add_weight(name="prior_logits", shape=shape[:1], initializer="zeros", dtype="float32")
+            self.prior_log_scale = add(name="prior_log_scale", shape=shape, initializer=narrow)
+            self.prior_logits = add(name="prior_logits", shape=shape[:1], initializer="zeros")
         if likelihood == "gaussian":
             shape = () if self.images else self.data_shape
             # begins at .14: at 1 the code would say too little of the data to be worth its divergence, and never begin to
             start = keras.initializers.Constant(-2.0)
-            self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=start, dtype="float32")
-        self.kl_weight = self.add_weight(name="kl_weight", shape=(), initializer="ones", trainable=False, dtype="float32")
+            self.log_scale = add(name="log_scale", shape=shape, initializer=start)
+        self.kl_weight = add(name="kl_weight", shape=(), initializer="ones", trainable=False)
         self.random = keras.random.SeedGenerator()
         self.reconstruction = keras.metrics.Mean(name="reconstruction")
         self.kl = keras.metrics.Mean(name="kl")

@@ -123,7 +123,7 @@ def encode_to_grid(input_shape, row):
     if row["dense"]:
         x = keras.layers.Flatten(name="flat")(x)
         x = dense(x, row["width"], row["depth"], "encoder")
-        length = min(16, max(4, x.shape[-1] if len(input_shape) == 3 else input_shape[0]))
+        length = min(16, max(2, math.prod(input_shape)))
         x = keras.layers.Dense(length * CODE_WIDTH, name="code")(x)
         x = keras.layers.Reshape((length, CODE_WIDTH), name="code_shape")(x)
     else:
@@ -197,7 +197,7 @@ class VQVAE(GenerativeModel):
         self.quantizer = VectorQuantizer(codes, dtype="float32", name="quantizer")
         self.quantizer.build((None, *encoder.output.shape[1:]))
         if not self.images:  # the variance that the decoder leaves out, for samples
-            state = {"trainable": False, "aggregation": "mean", "dtype": "float32"}
+            state = {"trainable": False, "aggregation": "mean", "dtype": "float32", "autocast": False}
             self.residual = self.add_weight(name="residual", shape=self.data_shape, initializer="ones", **state)
         self.reconstruction = keras.metrics.Mean(name="reconstruction")
         self.prior_loss = keras.metrics.Mean(name="prior")
