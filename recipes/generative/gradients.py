@@ -62,6 +62,44 @@ def _torch(function, x, models):
         return y, torch.autograd.grad(ops.sum(y), x, create_graph=True)[0]
 
 
+def loss_and_gradients(function, values):
+    """Return `(loss, others, gradients of the loss by each of values)` of `loss, others = function(values)`.
+
+    Unlike what a backend does by itself, this may stand in a branch of its condition and still be compiled by XLA:
+    TensorFlow hands all that the backward pass needs out of the branch, constants too, and XLA wants to know these.
+
+    Args:
+        function: From a list of float tensors to a scalar, and a list of tensors.
+        values: List of float tensors.
+
+    Example:
+
+    >>> x = keras.ops.convert_to_tensor([1.0, 3.0])
+    >>> loss, others, (gradient,) = loss_and_gradients(lambda values: (keras.ops.sum(values[0] ** 2), []), [x])
+    >>> float(loss), keras.ops.convert_to_numpy(gradient).tolist()
+    (10.0, [2.0, 6.0])
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        (loss, others), gradients = jax.value_and_grad(function, has_aux=True)(values)
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(values)
+            loss, others = function(values)
+        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, values, unconnected_gradients="zero")]
+    else:
+        import torch
+
+        with torch.enable_grad():
+            values = [value.detach().requires_grad_() for value in values]
+            loss, others = function(values)
+            gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
+    return loss, others, list(gradients)
+
+
 def frozen(*models):
     """Return a scope in which all variables of `models` are constants: no gradient reaches them, no statistic moves.
 

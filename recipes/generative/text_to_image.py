@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from recipes.generative.discrete_vae import likeliest, misfit, surplus, temperature
+from recipes.generative.gradients import loss_and_gradients
 from recipes.generative.model import GenerativeModel
 from recipes.generative.picturing import generate_images, read_captions
 from recipes.generative.resting import RestingAdamW
@@ -133,30 +134,41 @@ class TextToImage(GenerativeModel):
     def batch_loss(self, images, text, training):
         """Return the loss of the stage that is on; the other is not computed.
 
-        Each stage runs in a scope of its own, which hands out the states of the seeds that it moved: so it can be a branch
-        of the backend's condition.
+        A stage is a branch of the backend's condition, with its gradients and in a scope of its own, which hands out the
+        states that it moved: those of seeds and of the batch normalisation.
         """
         steps, end = ops.convert_to_tensor(self.steps), ops.convert_to_tensor(self.first_steps)
         progress = ops.minimum(ops.cast(steps, "float32") / ops.cast(ops.maximum(end, 1), "float32"), 1.0)
         first = steps < end
-        held = [(v, ops.convert_to_tensor(v)) for v in self.variables]
-        seeds = [v for v in self.non_trainable_variables if v is not self.steps and v is not self.first_steps]
+        weights = [ops.convert_to_tensor(v) for v in self.trainable_variables]
+        held = [ops.stop_gradient(weight) for weight in weights]
+        states = [v for v in self.non_trainable_variables if v is not self.steps and v is not self.first_steps]
+        before = [(v, ops.convert_to_tensor(v)) for v in states]
 
         def stage(loss, *arguments):
-            def run():
-                with keras.StatelessScope(held) as scope:
-                    return loss(*arguments, training), [scope.get_current_value(v) for v in seeds]
+            def run(values):
+                with keras.StatelessScope([*zip(self.trainable_variables, values, strict=True), *before]) as scope:
+                    total, *parts = loss(*arguments, training)
+                    return total, [*parts, *(scope.get_current_value(v) for v in states)]
 
-            return run
+            if training:
+                return lambda: loss_and_gradients(run, held)
+            return lambda: (*run(held), [])
 
-        values, states = ops.cond(first, stage(self.code_loss, images, progress), stage(self.token_loss, images, text))
-        for mean, value, on in zip(self.means, values[1:] * 2, (first, first, ~first, ~first), strict=True):
+        branches = stage(self.code_loss, images, progress), stage(self.token_loss, images, text)
+        total, results, gradients = ops.cond(first, *branches)
+        parts, after = results[:2], results[2:]
+        for mean, value, on in zip(self.means, parts * 2, (first, first, ~first, ~first), strict=True):
             mean.update_state(value, sample_weight=ops.cast(on, "float32"))
-        if training:
-            for seed, state in zip(seeds, states, strict=True):
-                seed.assign(state)
-            self.steps.assign_add(1)
-        return values[0]
+        if not training:
+            return total
+        for variable, value in zip(states, after, strict=True):
+            variable.assign(value)
+        self.steps.assign_add(1)
+        # nothing, which has these gradients
+        return total + sum(
+            ops.sum(gradient * (weight - value)) for gradient, weight, value in zip(gradients, weights, held, strict=True)
+        )
 
     def code_loss(self, images, progress, training):
         """Return the loss of the discrete VAE, the misfit of its images and its divergence from uniform codes."""
@@ -203,7 +215,7 @@ class TextToImage(GenerativeModel):
 
     def write_codes(self, images):
         """Return the codes of images in -1..1, `(batch, rows * columns)`."""
-        return ops.reshape(ops.cast(ops.argmax(self.encoder(images), axis=-1), "int32"), (-1, self.length))
+        return ops.reshape(ops.cast(ops.argmax(self.encoder(images, training=False), axis=-1), "int32"), (-1, self.length))
 
     def paint(self, codes):
         """Return the images, in -1..1, of codes `(batch, rows * columns)`."""
@@ -283,7 +295,7 @@ class PlanStages(keras.callbacks.Callback):
         model = self.model  # on JAX this read fetches the state
         if not model.optimizer.built and model.replicas == 1:  # or TensorFlow traces the step twice
             model.optimizer.build(model.trainable_variables)
-        if int(model.first_steps) != OPEN:
+        if int(ops.convert_to_numpy(model.first_steps)) != OPEN:
             return
         epochs, steps = self.params.get("epochs"), self.params.get("steps")
         if not steps:
@@ -291,4 +303,4 @@ class PlanStages(keras.callbacks.Callback):
                 "steps_per_epoch must be given for data without a length: the steps are divided between the two stages. "
                 f"Received: steps_per_epoch={steps}"
             )
-        model.first_steps.assign(int(model.steps) + max(1, round(model.settings["first_stage"] * epochs * steps)))
+        model.first_steps.assign(int(ops.convert_to_numpy(model.steps)) + max(1, round(model.settings["first_stage"] * epochs * steps)))
