@@ -235,7 +235,7 @@ GENERATIVE = [
             **{"variant": "tiny", "vocabulary_size": 9, "max_length": 4, "codes": 16, "width": 32, "depth": 1},
             **{"first_stage": 0.5, "dropout": 0.1},
         },
-        moving=(r"steps$",),
+        moving=(r"steps$", r"moving_(mean|variance)$"),
         labels=CAPTIONED["text"],
     ),
     GenerativeCase(

@@ -2,7 +2,6 @@
 
 import keras
 
-from recipes.generative.model import label_vector
 from recipes.layers import AdaptiveNorm, NoiseEmbedding, SelfAttention, SinCosPosition
 
 GROUP = 16  # channels that the U-Net normalises together, as 32 groups of 512 do
@@ -143,7 +142,10 @@ def begin(data_shape, num_classes, width):
     x = keras.layers.Dense(width, "silu", name="noise_dense1")(x)
     x = keras.layers.Dense(width, name="noise_dense2")(x)
     if num_classes is not None:
-        inputs["label"], label = label_vector(num_classes, width, unknown=True)
+        inputs["label"] = keras.Input((), dtype="int32", name="label")
+        # as large as the vector of the noise: from Keras' small numbers classes are told apart much later
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        label = keras.layers.Embedding(num_classes + 1, width, normal, name="label_embedding")(inputs["label"])
         x = keras.layers.Add(name="condition")([x, label])
     return inputs, keras.layers.Activation("silu", name="condition_silu")(x)
 
