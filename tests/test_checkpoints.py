@@ -130,7 +130,7 @@ def test_killed_at_any_instant_a_whole_one_is_left(tmp_path):
     done = child(tmp_path / "x", stop=0) if not (tmp_path / "x").mkdir() else None
     instants = int(done.stdout)
     assert instants > 50 and done.returncode == 0
-    for stop in range(1, instants + 1, 3):
+    for stop in range(1, instants + 1, 5):
         folder = tmp_path / str(stop)
         folder.mkdir()
         put(folder, 0)

@@ -88,8 +88,11 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.check(None)
 
-    def check(self, batch):
-        """Raise if one of the batches before `batch` of this epoch was bad; all are known to be done if it is `None`."""
+    def check(self, batch, exact=False):
+        """Raise if one of the batches before `batch` of this epoch was bad; all are known to be done if it is `None`.
+
+        The last of them may be judged at the next call only, unless `exact`.
+        """
         if self._bad is not None:
             self._stop(self._bad)
         # The counter of the step before last: to wait for that of the last would leave an accelerator without work.
@@ -107,6 +110,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
                 self._stop(pending[0])
         else:
             self._start = self._start or (batch, int(ops.convert_to_numpy(count)))
+            if exact and int(ops.convert_to_numpy(count)) < self._start[1] + batch - self._start[0]:
+                self._stop(batch - 1)
             self._pending = (batch, ops.copy(count))
 
     def _count(self):

@@ -311,7 +311,9 @@ def fit_in(directory, model, train, validation, run, settings, initial_epoch, sa
         raise ValueError(f"save_seconds must be a number >= 0. Received: save_seconds={save_seconds!r}")
     if save_steps is not None:
         check_count("save_steps", save_steps)
-    if model.built and not model.optimizer.built:
+    if not model.built:
+        raise ValueError("model must be built to be trained in a directory: give it a keras.Input, or call it once.")
+    if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     settle(model.optimizer)  # its rate is one of the facts
     cadence = {"save_seconds": save_seconds, "save_steps": save_steps}

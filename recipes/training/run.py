@@ -78,7 +78,7 @@ class Run:
             *self._starts(),
             {"time": _now(), "pid": os.getpid(), "epoch": self.epoch, "batch": self.batch},
         ]
-        self.write_report()
+        self.write_report(strict=True)  # a directory that cannot be written shows now
 
     def around(self, model, train, *, callbacks=(), epochs, verbose="auto", **_):
         """Return the `CallbackList` for one `model.fit`."""
@@ -138,12 +138,11 @@ class Run:
             return
         self.number, self.failures = self.number + 1, 0
         checkpoints.prune(self.directory, STEP, 2)
+        history = kept["history"]["history"]
+        self.report.update(epoch=position["epoch"], batch=position["batch"], saved=_now(), history=history)
+        self.write_report()
         self.saved, self.steps_saved = time.monotonic(), self.steps_before + position["batch"]
         self.duration = self.saved - start
-        self.report.update(
-            epoch=position["epoch"], batch=position["batch"], saved=_now(), history=around.history()["history"]
-        )
-        self.write_report()
 
     def note_best(self, model, epoch, loss):
         """Remember the weights of `model` if `loss`, that of the validation data, is the best; `save` writes them."""
@@ -161,23 +160,27 @@ class Run:
         self.report.update(status=status, ended=_now(), best=self.best)
         self.write_report()
 
-    def write_report(self):
+    def write_report(self, strict=False):
+        """Write `report.json`; what the disk refuses is a warning unless `strict`."""
         try:
             checkpoints.write_file(
                 os.path.join(self.directory, REPORT), [json.dumps(_finite(self.report), indent=2, allow_nan=False).encode()]
             )
         except OSError as error:
+            if strict:
+                raise
             warnings.warn(f"{REPORT} could not be written: {error}", stacklevel=2)
 
     def _find(self):
         found = checkpoints.newest(self.directory, STEP)
         names = checkpoints.names(self.directory, STEP)
         self.number = int(names[0][len(STEP) :]) + 1 if names else 0
+        if found is None:
+            checkpoints.prune(self.directory, BEST, 0)  # of a run that died before its first checkpoint
+            return
         with contextlib.suppress(checkpoints.DamagedCheckpointError):
             best = checkpoints.newest(self.directory, BEST)
             self.best = best[2]["val_loss"] if best else None
-        if found is None:
-            return
         name, arrays, facts = found
         changed = difference(facts["run"], self.facts)
         if changed:

@@ -7,6 +7,7 @@ import keras
 
 from recipes.training import state
 from recipes.training.facts import hash_batch
+from recipes.training.finite import StopOnNonFinite
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
@@ -106,7 +107,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     def on_train_end(self, logs=None):
         self.steps.remove()
-        self.run.steps = None
+        self.run.steps = self.run.pending = None
         super().on_train_end(logs)
         self.run.past = self.history()
 
@@ -121,8 +122,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
             if self._async_train:
                 self._flush_futures()
             for callback in self.own:
-                if hasattr(callback, "check"):  # `StopOnNonFinite`: what is bad must not be saved
-                    callback.check(batch)
+                if isinstance(callback, StopOnNonFinite):  # a step that was left out must be made again, not passed over
+                    callback.check(batch, exact=True)
             self._save(self.epoch, batch, metrics=self._metrics(), last=signal)
             self.run.signals.leave()
 
@@ -145,11 +146,6 @@ class RunCallbacks(keras.callbacks.CallbackList):
     def _restore(self, metrics=False):
         """Give the model and every callback what the checkpoint holds."""
         arrays, facts = self.run.pending
-        model = self.model
-        wanted = {
-            n: a for n, a in arrays.items() if n.startswith(("model/", "optimizer/", *(["metrics/"] if metrics else [])))
-        }
-        state.assign_variables(state.model_variables(model, metrics), wanted)
         kept = state.unpack(facts["state"], arrays)
         names = [name for name, _ in kept["callbacks"]]
         if names != [type(c).__name__ for c in self.own]:
@@ -157,6 +153,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
                 f"callbacks must be those of the run: {', '.join(names)}. Received: "
                 f"{', '.join(type(c).__name__ for c in self.own)}. Pass the same, or choose another directory."
             )
+        groups = ("model/", "optimizer/", *(["metrics/"] if metrics else []))
+        wanted = {name: array for name, array in arrays.items() if name.startswith(groups)}
+        state.assign_variables(state.model_variables(self.model, metrics), wanted)
         for callback, (_, kept_state) in zip(self.own, kept["callbacks"], strict=True):
             state.restore_callback(callback, kept_state)
         state.restore_random(kept["random"])
