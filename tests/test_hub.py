@@ -11,7 +11,7 @@ import pytest
 
 import recipes
 from recipes.vision import vit
-from recipes.weights import read_state_dict
+from recipes.weights import UnsafeFileError, read_state_dict
 from recipes.weights.reading import find_file, read_config
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -78,6 +78,17 @@ def test_the_older_layout_and_no_config(hub):
     shutil.copy(FIXTURES / "efficientnet_b_tiny.pth", hub.folder / "pytorch_model.bin")
     assert find_file(NAME) == str(hub.folder / "pytorch_model.bin")
     assert read_config(NAME) == {}
+
+
+def test_a_split_file(hub):
+    (hub.folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
+    for name in ("1.safetensors", "2.safetensors"):
+        (hub.folder / name).write_bytes(b"")
+    assert find_file(NAME) == str(hub.folder / "model.safetensors.index.json")
+    assert [file for _, file, _ in hub.calls][-2:] == ["1.safetensors", "2.safetensors"]
+    (hub.folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../../1.safetensors"}}')
+    with pytest.raises(UnsafeFileError, match="not a .safetensors file beside it"):
+        find_file(NAME)
 
 
 def test_a_file_of_a_repository(hub):

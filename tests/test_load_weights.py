@@ -15,7 +15,6 @@ from recipes.weights.places import digest
 from tests import hostile_files, onnx_files
 from tests import torch_files as t
 
-pytestmark = pytest.mark.any_backend
 FIXTURES = Path(__file__).parent / "fixtures"
 DATA = np.random.default_rng(0).normal(2, 3, size=(16, 4))
 
@@ -53,6 +52,7 @@ def same(a, b):
 FILES = ["saved", "whole.keras", "keras.weights.h5", "legacy.h5", "net.safetensors", "net.pth", "net.onnx", "split"]
 
 
+@pytest.mark.any_backend
 def test_every_file_gives_the_weights_and_nothing_else(made):
     model, folder = made
     other = build()
@@ -127,6 +127,7 @@ def test_types(made, tmp_path):
     assert same(model, other)
 
 
+@pytest.mark.any_backend
 def test_models_of_keras_itself(tmp_path):
     """Layers within layers, variables of a model, a count of whole numbers, and statistics that a layer prepares."""
     inner = [keras.Input((4,)), keras.layers.Normalization(name="normal"), keras.layers.Dense(3, name="dense")]

@@ -1,5 +1,6 @@
 """Weight files: what honest ones give, and that broken and hostile ones are refused, fast and without side effects."""
 
+import encodings.cp437  # noqa: F401, which zipfile would import while the tests watch imports
 import json
 import os
 import struct

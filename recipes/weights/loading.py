@@ -1,5 +1,7 @@
 """`recipes.load_weights`: the weights of any file that we read, for a model that is there already."""
 
+import contextlib
+import functools
 import inspect
 import os
 import warnings
@@ -67,30 +69,36 @@ def load_weights(model, path, *, sha256=None, keep=()):
     else:
         path = os.fspath(find_file(path))
         _check_sha256(path, sha256)
-    if os.path.isfile(path) and _starts_with(path, keras_file.MAGIC):
-        members = keras_file.open_members(path)
-    elif os.path.isfile(path) and keras_archive.is_keras_archive(path):
-        members = keras_file.open_members(path, keras_archive.check_archive(path))
-    else:
-        shapes = read_shapes(path)
-        naming = _own_naming(model, shapes)
-        if naming is None:
-            return _finish(model, *_read_foreign(model, path, keep))
-        variables, left = _match(model, path, naming, shapes, keep)
-        tensors = read_state_dict(path)
-        values = {name: tensors[name] for name in variables}
-        return _finish(model, [(v, _convert(path, name, v, values[name])) for name, v in variables.items()], left)
-    with members as arrays:
-        arrays = {strip_legacy(name): array for name, array in arrays.items() if not is_state(name)}
-        shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    with _open(path) as (shapes, read):
         naming = _own_naming(model, shapes)
         if naming is not None:
-            for name in state_names(model).keys() - naming.keys():  # metrics and the like
+            for name in state_names(model).keys() - naming.keys():  # seeds, metrics and the like
                 shapes.pop(name, None)
             variables, left = _match(model, path, naming, shapes, keep)
-            pairs = [(v, _convert(path, name, v, arrays[name][()])) for name, v in variables.items()]
-            return _finish(model, pairs, left)
-    return _finish(model, *_read_foreign(model, path, keep))
+            pairs = [(variable, _convert(path, name, variable, read(name))) for name, variable in variables.items()]
+    if naming is None:
+        pairs, left = _read_foreign(model, path, keep)
+    for variable, array in pairs:
+        variable.assign(array)
+    _refresh(model)
+    return left
+
+
+@contextlib.contextmanager
+def _open(path):
+    """Give `{name: (shape, dtype)}` of the weights in a file, and a function that reads the array of a name."""
+    here = os.path.isfile(path)
+    if here and _starts_with(path, keras_file.MAGIC):
+        opened = keras_file.open_members(path)
+    elif here and keras_archive.is_keras_archive(path):
+        opened = keras_file.open_members(path, keras_archive.check_archive(path))
+    else:
+        read_all = functools.cache(lambda: read_state_dict(path))
+        yield read_shapes(path), lambda name: read_all()[name]
+        return
+    with opened as arrays:
+        arrays = {strip_legacy(name): array for name, array in arrays.items() if not is_state(name)}
+        yield {name: (array.shape, array.dtype) for name, array in arrays.items()}, lambda name: arrays[name][()]
 
 
 def _check_sha256(path, sha256):
@@ -212,14 +220,6 @@ def _read_foreign(model, path, keep):
             )
     numbers = {p: keras.ops.convert_to_numpy(v) for p, v in values.items()}
     return [(v, numbers[v.path]) for v in model.weights if v.path not in left], sorted(left)
-
-
-def _finish(model, pairs, left):
-    """Assign what has been checked."""
-    for variable, array in pairs:
-        variable.assign(array)
-    _refresh(model)
-    return left
 
 
 def _refresh(model):
