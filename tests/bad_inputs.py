@@ -268,6 +268,24 @@ def float16_overflows():
     recipes.fit(model, (np.ones((32, 4)), np.full(32, 200.0)), epochs=1, batch_size=16, schedule=None, verbose=0)
 
 
+def a_step_too_many():
+    model = recipes.diffusion((2,), variant="ddpm", width=16, depth=1, adapt=X[:, :2])
+    model.add_noise(X[:, :2], 1000)
+
+
+def samples_alike():
+    """A generator whose weights are zero makes the same of all noise."""
+    model = recipes.gan((2,), width=4, latent=2, adapt=X[:, :2])
+    for variable in model.variables:
+        if "standardize" not in variable.path and "seed" not in variable.path:
+            variable.assign(keras.ops.zeros_like(variable))
+    monitor = recipes.callbacks.CollapseMonitor(X[:, :2], samples=8, patience=1, start=0)
+    monitor.set_model(model)
+    monitor.on_train_begin()
+    monitor.on_epoch_end(0, {"d_accuracy": 0.5})
+    assert model.stop_training
+
+
 def foreign_names():
     from safetensors.numpy import save_file
 
@@ -418,6 +436,9 @@ ROWS = [
         lambda: recipes.fit(autoencoder(), np.linspace(-1, 1, 128).reshape(2, 8, 8, 1)),
         r"raw images, 0\.\.255.*-1\.0\.\.1\.0",
     ),
+    Row(75, "shares of noise that are none", lambda: recipes.diffusion((2,), betas=(0.1, 1.5)), r"betas.*each in \(0, 1\)"),
+    Row(75, "a step that no schedule has", a_step_too_many, r"level must be an integer, 0\.\.999.*level=1000"),
+    Row(76, "samples that are all alike", samples_alike, "the samples have collapsed", UserWarning),
     Row(77, "float16 overflows in every step", float16_overflows, "steps of epoch 1 were left out", FloatingPointError),
     Row(78, "a dict of other inputs", fit({"table": X}), r"keys \['numeric'\]\. Received: \['table'\]"),
     Row(79, "two columns of a name", table_file("a,a,y\n1,2,0\n3,4,1\n"), "several columns called 'a'. Rename"),
@@ -432,6 +453,7 @@ ROWS = [
         in_a_file(lambda path: fit(callbacks=[keras.callbacks.ModelCheckpoint(path)])()),
         "is not a folder",
     ),
+    Row(81, "a directory below a file", in_a_file(lambda path: fit(directory=path)()), "ot a directory", OSError),
     Row(82, "a name with a slash", lambda: recipes.mlp((4,), 2, name="a/b"), "name.*/"),
 ]
 

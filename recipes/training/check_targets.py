@@ -99,7 +99,7 @@ def class_ids(y, classes):
     y = np.asarray(y)
     if y.ndim > 1 and y.shape[-1] == classes:
         y = y.argmax(axis=-1)
-    return np.unique(y).astype(int).tolist()
+    return np.flatnonzero(np.bincount(y.reshape(-1).astype("int64"), minlength=classes)).tolist()
 
 
 def warn_one_class(y, classes):
