@@ -216,8 +216,10 @@ def test_the_average_is_its_closed_form_and_is_what_is_evaluated_and_sampled():
 def test_samplers_of_the_model_agree_and_lie_in_the_units_of_the_data():
     model, points = small_model()
     recipes.fit(model, points, epochs=3, verbose=0)
-    samples = {name: model.sample(500, seed=0, steps=40, sampler=name, batch_size=500) for name in SAMPLERS}
+    samples = {
+        name: model.sample(500, seed=0, steps=40, sampler=name, batch_size=500) for name in ("heun", "dpm_solver", "ddim")
+    }
     for name, found in samples.items():
-        assert np.abs(found - samples["heun"]).mean() < (0.3 if name in ("ddim", "euler") else 0.05), name
+        assert np.abs(found - samples["heun"]).mean() < (0.3 if name == "ddim" else 0.05), name
         np.testing.assert_allclose(found.mean(0), [10, 0], atol=1.0)
         np.testing.assert_allclose(found.std(0), [2, 5], rtol=0.25)
