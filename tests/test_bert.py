@@ -160,8 +160,9 @@ def test_fewer_positions(stored):
         ({"pad_token_id": 1}, {}, "pad_token_id=1 .*has 0"),
         ({}, {"heads": 4}, "num_attention_heads=2 .*has 4"),
         ({"hidden_size": "16"}, {}, "a number > 0 for width"),
-        ({"hidden_size": 32}, {}, "do not fit"),
-        ({"vocab_size": 31}, {}, "do not fit .*token_embedding"),
+        ({"hidden_size": 32}, {}, r"config.json says that embeddings.word_.* is \(30, 32\), the file has \(30, 16\)"),
+        ({"vocab_size": 31}, {}, r"config.json says that embeddings.word_.* is \(31, 16\), the file has \(30, 16\)"),
+        ({"num_hidden_layers": 3}, {}, "config.json says that there are 3 layers, the file has 2"),
     ],
 )
 def test_what_the_configuration_says_counts(tmp_path, changes, arguments, words):
