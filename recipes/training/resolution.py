@@ -144,7 +144,8 @@ def fit_sizes(model, train, *, sizes, grow=None, validation_data=None, epochs, i
     augment, current = train.augment, model
     stages = [(k, *span) for k, span in enumerate(zip(bounds[:-1], bounds[1:], strict=True))]
     # a checkpoint of the end of a stage goes on in the network of that stage, and at once to the next
-    ended = initial_epoch if getattr(kwargs.get("run"), "pending", None) else None
+    run = kwargs.get("run")
+    ended = initial_epoch if run is not None and run.pending and not run.batch else None
     stages = [
         (k, max(first, initial_epoch), last)
         for k, first, last in stages
