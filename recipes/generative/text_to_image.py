@@ -303,4 +303,5 @@ class PlanStages(keras.callbacks.Callback):
                 "steps_per_epoch must be given for data without a length: the steps are divided between the two stages. "
                 f"Received: steps_per_epoch={steps}"
             )
-        model.first_steps.assign(int(ops.convert_to_numpy(model.steps)) + max(1, round(model.settings["first_stage"] * epochs * steps)))
+        done = int(ops.convert_to_numpy(model.steps))
+        model.first_steps.assign(done + max(1, round(model.settings["first_stage"] * epochs * steps)))
