@@ -1,7 +1,7 @@
 # `make demo` shows what the package does, `make test` checks it; each makes and fills .venv first if need be.
 # make PYTHON=python3.13 ...   another Python, 3.11 to 3.13
 # make bench DATA=folder       the comparisons of benchmarks/ on the data sets in a folder
-# make fault                   kills trainings, and breaks off every recipe, to see that each goes on as it should: hours
+# make fault                   kills trainings, breaks off every recipe, opens hostile files, to see what must come of it: hours
 
 .PHONY: demo test bench fault lint
 python := .venv/bin/python
@@ -25,6 +25,8 @@ fault: .venv/installed
 	@KERAS_BACKEND=jax $(python) benchmarks/fault.py
 	@KERAS_BACKEND=tensorflow $(python) benchmarks/resume_all.py
 	@KERAS_BACKEND=jax $(python) benchmarks/resume_all.py
+	@$(python) benchmarks/hostile.py
+	@$(python) benchmarks/fuzz.py
 
 lint: .venv/installed
 	@$(python) -m ruff check --quiet .
