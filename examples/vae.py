@@ -32,9 +32,3 @@ recipes.fit(plain, x, epochs=epochs, verbose=0)
 test, shuffled = data.test[0], np.random.default_rng(0).permuted(data.test[0], axis=1)
 scores, others = plain.anomaly_scores(test), plain.anomaly_scores(shuffled)
 print(f"shuffled rows have a higher score than digits in {np.mean(scores[:, None] < others[None]):.1%} of pairs")
-
-# Digits as grids of 16 codes, and a transformer that writes such grids
-coded = recipes.vqvae((8, 8, 1), 10, codes=64, width=16, prior_width=64, prior_depth=2)
-recipes.fit(coded, (x, y), epochs=epochs, verbose=0)
-print(f"ids {coded.encode(test).shape[1:]}, error {np.abs(coded.reconstruct(test) - test).mean():.1f} of 255")
-save_grid(coded.sample(40, seed=0, temperature=0.9), "coded.png", scale=4)
