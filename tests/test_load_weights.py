@@ -147,6 +147,23 @@ def test_models_of_keras_itself(tmp_path):
         recipes.load_weights(other, tmp_path / "net.weights.h5")
 
 
+def test_names_that_do_not_tell_variables_apart(tmp_path):
+    halves = [keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="dense")]) for _ in range(2)]
+    for half in halves:
+        half.layers[0].kernel._path = "dense/kernel"
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, halves[1](halves[0](inputs)))
+    assert len({v.path for v in model.weights}) < 4
+    model.save_weights(tmp_path / "net.weights.h5")
+    wanted = model.get_weights()
+    model.set_weights([np.zeros_like(array) for array in wanted])
+    assert recipes.load_weights(model, tmp_path / "net.weights.h5") == []
+    assert all(np.array_equal(a, b) for a, b in zip(wanted, model.get_weights(), strict=True))
+    hostile_files.write_safetensors(tmp_path / "net.safetensors", {v.path: np.asarray(v) for v in model.weights})
+    with pytest.raises(recipes.UnsafeFileError):
+        recipes.load_weights(model, tmp_path / "net.safetensors")
+
+
 def test_files_of_other_libraries_go_through_the_builder():
     """The head of another number of classes is named, not left random in silence."""
     arguments = {

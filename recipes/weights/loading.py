@@ -139,6 +139,9 @@ def _reads_others(model):
 def _match(model, path, naming, shapes, keep):
     """Return `{name: variable}` to be read and the paths of the variables that stay; refuse whatever else there is."""
     problems, kept = {}, set()
+    if len(naming) != len(model.weights):
+        rule = f"the names of the model {model.name!r} do not tell its variables apart, or a layer of it saves other things"
+        raise UnsafeFileError(path, None, rule, "Give every layer its own name, and use a .weights.h5 file.")
 
     def layer_to_keep(variable_path):
         return next((part for part in variable_path.split("/") if part in keep), None)

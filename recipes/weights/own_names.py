@@ -32,18 +32,17 @@ def state_names(model):
 
 
 def weight_names(model):
-    """Return `{name in a file: variable}` of the weights alone, for the three ways in which Keras and we name them.
+    """Return `{name in a file: variable}` of the weights alone, for the ways in which Keras and we name them.
 
     They are `"layers/dense/vars/0"` of Keras 3, `"logits/logits/kernel"` of its `.h5` before, and the variable's own path
-    `"logits/kernel"`, as a `.safetensors` of ours would have it.
+    `"logits/kernel"`. Those that do not tell all variables of the model apart are left out; `[{}]` if none does.
     """
     mine = {id(variable) for variable in model.weights}
     numbered = {name: value for name, value in state_names(model).items() if id(value) in mine}
-    if len(numbered) != len(mine):  # a layer that writes something else than its variables
-        numbered = {}
     layers = {id(v): layer.name for layer in reversed(getattr(model, "layers", [])) for v in layer.weights}
     legacy = {f"{layers.get(id(v), 'top_level_model_weights')}/{v.path}": v for v in model.weights}
-    return [numbered, legacy, {variable.path: variable for variable in model.weights}]
+    plain = {variable.path: variable for variable in model.weights}
+    return [naming for naming in (numbered, legacy, plain) if len(naming) == len(mine)] or [{}]
 
 
 def is_state(name):
