@@ -20,8 +20,7 @@ def small(**arguments):
     return recipes.stylegan((8, 8, 1), **{"width": 4, "latent": 6, **arguments})
 
 
-@pytest.mark.any_backend
-@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("demodulate", [pytest.param(True, marks=pytest.mark.any_backend), False])
 def test_a_modulated_convolution_is_each_examples_own(demodulate):
     """Equations 1 to 3 of the paper: a kernel for each example, made and applied by itself."""
     rng = np.random.default_rng(0)
@@ -48,14 +47,12 @@ def test_the_deviation_is_that_within_each_group():
     assert np.abs(numpy(MinibatchStddev()(np.repeat(x[:1], 4, axis=0)))[..., 3]).max() < 1e-3
 
 
-@pytest.mark.any_backend
 def test_the_enlargement_is_bilinear():
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 2)).astype("float32")
     expected = numpy(keras.layers.UpSampling2D(interpolation="bilinear")(x))
     np.testing.assert_allclose(numpy(BilinearUpsample()(x)), expected, atol=1e-6)
 
 
-@pytest.mark.any_backend
 def test_styles_are_mixed_and_drawn_together():
     model = small(mixing=1.0)
     count = model.parts[2]
@@ -130,7 +127,6 @@ def test_a_fit_makes_what_is_due():
     assert float(model.average_steps) == 6
 
 
-@pytest.mark.any_backend
 def test_augmentation_adapts_to_a_sure_discriminator():
     model = small(augment=("translation",))
     x = model.to_network(IMAGES)

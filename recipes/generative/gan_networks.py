@@ -70,7 +70,9 @@ def convolutional_networks(data_shape, num_classes, latent, width, bias, normali
     """
     times = halvings(data_shape)
     widths = [width * min(8, 2**i) for i in range(times)]  # from the image inwards
-    normal = keras.initializers.RandomNormal(stddev=0.02)
+
+    def normal():  # a new one each time: one alone would start all kernels of a shape equal
+        return keras.initializers.RandomNormal(stddev=0.02)
 
     def norm(name):
         gamma = keras.initializers.RandomNormal(mean=1.0, stddev=0.02)
@@ -79,12 +81,12 @@ def convolutional_networks(data_shape, num_classes, latent, width, bias, normali
     inputs, x = begin(data_shape, num_classes, latent)
     start = (data_shape[0] >> times, data_shape[1] >> times, widths[-1])
     units = start[0] * start[1] * start[2]
-    x = keras.layers.Dense(units, use_bias=False, kernel_initializer=normal, name="generator_project")(x)
+    x = keras.layers.Dense(units, use_bias=False, kernel_initializer=normal(), name="generator_project")(x)
     x = keras.layers.Reshape(start, name="generator_start")(x)  # (batch, 4, 4, widths[-1])
     x = keras.layers.ReLU(name="generator_relu0")(norm("generator_norm0")(x))
     for i, channels in enumerate([*widths[-2::-1], data_shape[-1]], start=1):
         last = i == times
-        arguments = {"use_bias": False, "kernel_initializer": normal, "name": f"generator_conv{i}"}
+        arguments = {"use_bias": False, "kernel_initializer": normal(), "name": f"generator_conv{i}"}
         x = keras.layers.Conv2DTranspose(channels, 4, 2, padding="same", **arguments)(x)
         x = x if last else keras.layers.ReLU(name=f"generator_relu{i}")(norm(f"generator_norm{i}")(x))
     x = keras.layers.Activation("tanh", dtype="float32", name="generator_image")(x)
@@ -93,13 +95,13 @@ def convolutional_networks(data_shape, num_classes, latent, width, bias, normali
     inputs = x = keras.Input(data_shape, name="discriminator_image")
     for i, channels in enumerate(widths, start=1):
         plain = i == 1 or not normalise
-        arguments = {"use_bias": plain, "kernel_initializer": normal, "name": f"discriminator_conv{i}"}
+        arguments = {"use_bias": plain, "kernel_initializer": normal(), "name": f"discriminator_conv{i}"}
         x = keras.layers.Conv2D(channels, 4, 2, padding="same", **arguments)(x)
         x = x if plain else norm(f"discriminator_norm{i}")(x)
         x = keras.layers.LeakyReLU(LEAK, name=f"discriminator_leaky{i}")(x)
     flat = keras.layers.Flatten(name="discriminator_features")(x)
     pooled = None if num_classes is None else keras.layers.GlobalAveragePooling2D(name="discriminator_pool")(x)
-    return generator, finish(inputs, flat, num_classes, bias, normal, pooled)
+    return generator, finish(inputs, flat, num_classes, bias, normal(), pooled)
 
 
 def residual_networks(data_shape, num_classes, latent, width, bias, depth=1):
@@ -146,11 +148,13 @@ def _projection(x, channels, name):
 def _bottleneck(x, blocks, name):
     """Wider, 3x3, narrower, and the shortcut: each block is the identity at first, the others' branches scaled down."""
     channels = x.shape[-1]
-    # Fixup (Zhang et al., 2019, https://arxiv.org/abs/1901.09321, section 3): variance of He over the number of blocks
-    start = keras.initializers.VarianceScaling(2.0 * blocks**-0.5, "fan_in", "truncated_normal")
-    y = keras.layers.Conv2D(2 * channels, 1, kernel_initializer=start, name=f"{name}_conv1")(x)
+
+    def start():  # Fixup (Zhang et al., 2019, https://arxiv.org/abs/1901.09321, section 3): He's variance over the root of L
+        return keras.initializers.VarianceScaling(2.0 * blocks**-0.5, "fan_in", "truncated_normal")
+
+    y = keras.layers.Conv2D(2 * channels, 1, kernel_initializer=start(), name=f"{name}_conv1")(x)
     y = keras.layers.LeakyReLU(LEAK, name=f"{name}_leaky1")(y)
-    y = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=start, name=f"{name}_conv2")(y)
+    y = keras.layers.Conv2D(channels, 3, padding="same", kernel_initializer=start(), name=f"{name}_conv2")(y)
     y = keras.layers.LeakyReLU(LEAK, name=f"{name}_leaky2")(y)
     y = keras.layers.Conv2D(channels, 1, use_bias=False, kernel_initializer="zeros", name=f"{name}_conv3")(y)
     return keras.layers.Add(name=f"{name}_add")([x, y])
