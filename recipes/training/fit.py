@@ -48,9 +48,10 @@ def fit(
 ):
     """Train `model` as its recipe says: schedule, augmentation, batch size and order, in one call of `model.fit`.
 
-    Arrays are checked before the first step. The order of the examples and their augmentation depend on `seed` and the
-    epoch alone. A model that standardises its input is adapted to the training data first, if it is not yet. A step whose
-    loss or gradients are not finite changes no weight and ends the training with what was wrong.
+    Arrays are checked before the first step, the batches of a stream as they arrive. The order of the examples and their
+    augmentation depend on `seed` and the epoch alone. A model that standardises its input is adapted to the training data
+    first, if it is not yet. A step whose loss or gradients are not finite changes no weight and ends the training with what
+    was wrong.
 
     With `directory` the same command, run again after whatever stopped it, goes on within the epoch and ends bit for bit
     where it would have ended: see `recipes/training/run.py`.
