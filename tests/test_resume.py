@@ -170,7 +170,9 @@ def test_says_which_layer():
         model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(y))
         model.compile("sgd", recipes.CrossEntropy())
         batches = recipes.data.Batches(x_values, zeros[1], 3, shuffle=False)
-        return find_reason(model, batches, 0, 0)
+        batch, reason = find_reason(model, batches, 0, range(1))
+        assert batch == 0
+        return reason
 
     assert "output of the layer huge" in reason(huge, zeros[0] + 9)
     assert "gradient of first/" in reason(root, zeros[0])

@@ -1,6 +1,7 @@
 """Numbers that are no longer finite: the update they would spoil is left out, and training stops with what is wrong."""
 
 import math
+import time
 import types
 
 import keras
@@ -72,10 +73,14 @@ class StopOnNonFinite(keras.callbacks.Callback):
         pass
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._bad, self._start, self._pending = epoch, None, None, None
+        self._epoch, self._bad, self._begun, self._next = epoch, None, None, 0.0
+        self._start = self._sample = None  # the batch and the optimizer's counter, at first and at the last look
+        self._good = 0  # batches that are known to have been finite
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.check(batch)
+        self._begun = batch
+        if self._bad is not None or time.perf_counter() >= self._next:
+            self.check(batch)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = (logs or {}).get("loss")
@@ -83,36 +88,40 @@ class StopOnNonFinite(keras.callbacks.Callback):
             self._bad = batch
 
     def on_test_begin(self, logs=None):
-        self.check(None)
+        self.check()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.check(None)
+        self.check()
 
-    def check(self, batch, exact=False):
-        """Raise if one of the batches before `batch` of this epoch was bad; all are known to be done if it is `None`.
+    def check(self, batch=None, exact=False):
+        """Raise if a batch of this epoch was bad; those before `batch` are done, or all if it is `None`.
 
-        The last of them may be judged at the next call only, unless `exact`.
+        Unless `exact`, those since the last look are judged at the next: to wait for them now would leave an accelerator
+        without work. Looks take at most half a percent of the time.
         """
         if self._bad is not None:
-            self._stop(self._bad)
-        # The counter of the step before last: to wait for that of the last would leave an accelerator without work.
-        if self._pending is not None and (batch is None or batch > self._pending[0]):
-            number, count = self._pending
-            if int(ops.convert_to_numpy(count)) < self._start[1] + number - self._start[0]:
-                self._stop(number - 1)
-        count = self._count()
-        if count is None:
+            self._stop(range(self._bad, self._bad + 1))
+        begin, count = time.perf_counter(), self._count()
+        if count is None or self._begun is None:
             return
-        if batch is None:
-            known, pending, self._pending = self.params.get("steps"), self._pending, None
-            # without a known length the last batch may have begun and not have been there
-            if known and pending is not None and int(ops.convert_to_numpy(count)) == int(ops.convert_to_numpy(pending[1])):
-                self._stop(pending[0])
+        if self._start is None:
+            self._start, self._good = (self._begun, _number(count)), self._begun
+        if batch is None:  # without a known length the last batch may have begun and not have been there
+            steps = self.params.get("steps")
+            batch, exact = min(self._begun + self._model.steps_per_execution, steps) if steps else self._begun, True
+        if exact:
+            self._judge(batch, count)
         else:
-            self._start = self._start or (batch, int(ops.convert_to_numpy(count)))
-            if exact and int(ops.convert_to_numpy(count)) < self._start[1] + batch - self._start[0]:
-                self._stop(batch - 1)
-            self._pending = (batch, ops.copy(count))
+            if self._sample is not None:
+                self._judge(*self._sample)
+            self._sample = (batch, ops.copy(count))
+        end = time.perf_counter()
+        self._next = end + 200 * (end - begin)
+
+    def _judge(self, done, count):
+        if _number(count) < self._start[1] + done - self._start[0]:
+            self._stop(range(self._good, done))
+        self._good = max(self._good, done)
 
     def _count(self):
         """The optimizer's counter of batches, without taking the state of a model on JAX out of its loop."""
@@ -125,37 +134,56 @@ class StopOnNonFinite(keras.callbacks.Callback):
             return model._jax_state["optimizer_variables"][index]
         return optimizer._iterations.value
 
-    def _stop(self, batch):
+    def _stop(self, suspects):
         model = self.model
-        where = f"epoch {self._epoch + 1}, batch {batch} (counted from 0)"
-        reason = find_reason(model, self.batches, self._epoch, batch)
+        batch, reason = find_reason(model, self.batches, self._epoch, suspects)
+        place = f"batch {batch}" if batch is not None else f"one of the batches {suspects[0]} to {suspects[-1]}"
         rate = getattr(model.optimizer, "learning_rate", None)
+        rate = "unknown" if rate is None else f"{_number(rate, float):.2g}"
         raise FloatingPointError(
-            f"Training stopped at {where}: {reason}. If the data are right, build the model with a smaller learning_rate "
-            f"(it is {_short(rate)} at this step) or with global_clipnorm=1.0, train with a longer warmup, or in float32."
+            f"Training stopped at epoch {self._epoch + 1}, {place} (counted from 0): {reason}. If the data are right, build "
+            f"the model with a smaller learning_rate (it is {rate} at this step) or with global_clipnorm=1.0, train with a "
+            "longer warmup, or in float32."
         )
 
 
-def find_reason(model, batches, epoch, batch):
-    """Return what is not finite in a batch: the data, the output of a layer, the loss, or the gradient of a weight."""
+def find_reason(model, batches, epoch, suspects):
+    """Return `(batch, reason)`: which of the batches `suspects` is bad, or `None`, and what of it is not finite.
+
+    That is a number in the data, the output of a layer, or the gradient of a weight.
+    """
+    alone = suspects[0] if len(suspects) == 1 else None
     bad = [v.path for v in model.trainable_variables if not bool(_all_finite([v]))]
     found = f"the weight {bad[0]} is not finite" if bad else "the loss or a gradient is not finite"
     if not hasattr(batches, "batch"):
-        return f"{found}, or the data of that batch are not"
-    x, *rest = batches.batch(epoch, batch)
-    for name, part in (("x", x), ("y", rest[0] if rest else None)):
+        return alone, f"{found}, or the data of that batch are not"
+    for batch in suspects:
+        reason = _in_data(*batches.batch(epoch, batch))
+        if reason:
+            return batch, reason
+    if bad:
+        return alone, found
+    before = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
+    try:
+        for batch in suspects:
+            x, *rest = batches.batch(epoch, batch)
+            reason = _in_layers(model, x) or _in_gradients(model, x, *rest)
+            if reason:
+                return batch, reason
+    finally:  # the looking must not move statistics and seeds
+        for variable, value in zip(model.variables, before, strict=True):
+            variable.assign(value)
+    return alone, found
+
+
+def _in_data(x, y=None, sample_weight=None):
+    """Name the first number that is not finite, or return `None`."""
+    for name, part in (("x", x), ("y", y)):
         for leaf in [] if part is None else keras.tree.flatten(part):
             if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
                 place = [int(i) for i in np.argwhere(~np.isfinite(leaf))[0]]
                 return f"{name} holds {leaf[tuple(place)]} at {place} of the batch, as augmentation or mixing made it"
-    if bad:
-        return found
-    before = [np.array(ops.convert_to_numpy(v)) for v in model.variables]
-    try:
-        return _in_layers(model, x) or _in_gradients(model, x, *rest) or found
-    finally:  # the looking must not move statistics and seeds
-        for variable, value in zip(model.variables, before, strict=True):
-            variable.assign(value)
+    return None
 
 
 def _in_layers(model, x):
@@ -201,5 +229,5 @@ def _in_gradients(model, x, y=None, sample_weight=None):
     return f"the gradient of {bad[-1]} and of {len(bad) - 1} other weights is not finite" if bad else None
 
 
-def _short(rate):
-    return "unknown" if rate is None else f"{float(ops.convert_to_numpy(rate)):.2g}"
+def _number(value, kind=int):
+    return kind(ops.convert_to_numpy(value))
