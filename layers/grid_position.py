@@ -41,10 +41,13 @@ class GridPosition(keras.layers.Layer):
         self.stddev = stddev
 
     def build(self, input_shape):
-        normal = keras.initializers.RandomNormal(stddev=self.stddev)
         sizes = {"text": self.length, "row": self.grid[0], "column": self.grid[1]}
         self.text, self.row, self.column = (
-            self.add_weight(name=f"{name}_position_embedding", shape=(size, input_shape[-1]), initializer=normal)
+            self.add_weight(
+                name=f"{name}_position_embedding",
+                shape=(size, input_shape[-1]),
+                initializer=keras.initializers.RandomNormal(stddev=self.stddev),
+            )
             for name, size in sizes.items()
         )
 

@@ -161,14 +161,14 @@ def check_saves(case):
 
 
 def check_saves_folder(case):
-    """`recipes.save` and `recipes.load_model` keep the recipe, weights, samples, and the state of all optimizers."""
+    """`recipes.save` and `recipes.load_model` keep the recipe, weights, and the state of all optimizers."""
     model = fitted(case).model
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model")
         recipes.save(model, path)
         loaded = recipes.load_model(path)
     assert loaded.recipe == model.recipe, "the recipe changed"
-    _assert_equal_models(case, loaded, model, "loaded")
+    _assert_equal_models(case, loaded, model, "loaded", samples=False)  # which follow from the recipe and the weights
 
 
 def _assert_equal_models(case, found, expected, when, samples=True):
