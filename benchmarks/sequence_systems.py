@@ -10,8 +10,8 @@ No dropout, AdamW, cross-entropy, float32, random ids.
 import numpy as np
 
 SYSTEMS = {  # ours first
-    "bert_small": ["recipes", "keras_hub", "transformers", "transformers bf16"],
-    "gpt_small": ["recipes", "keras_hub", "transformers", "transformers bf16"],
+    "bert_small": ["recipes", "recipes bf16", "keras_hub", "transformers", "transformers bf16"],
+    "gpt_small": ["recipes", "recipes bf16", "keras_hub", "transformers", "transformers bf16"],
     "gpt_generate": ["recipes", "keras_hub", "transformers"],
     "bilstm": ["recipes", "keras", "torch"],
 }
@@ -35,14 +35,17 @@ def steps(row, system):
 def keras_steps(row, system, ids, labels):
     import keras
 
-    model, x = (our_model if system == "recipes" else keras_peer)(row, ids)
+    ours = system.startswith("recipes")
+    if system.endswith("bf16"):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    model, x = (our_model if ours else keras_peer)(row, ids)
     y, write = labels, None
     if row.startswith("gpt"):
         y = np.roll(ids, -1, axis=1)
     if row == "gpt_generate":
         write = writer(model, system, ids)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(our_optimizer(model) if system == "recipes" else "adamw", loss)
+    model.compile(our_optimizer(model) if ours else "adamw", loss)
     parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     work = {"train": lambda: model.train_on_batch(x, y), "predict": lambda: model.predict_on_batch(x)}
     return {"predict": write} if write else work, parameters, f"keras {keras.__version__} on {keras.backend.backend()}"
