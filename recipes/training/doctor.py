@@ -81,7 +81,7 @@ def doctor(model, data, *, validation=None, batch_size=None, learning_rates=True
     updates against the weights, rows that stand in the training data and in the validation data, and the learning rate.
 
     Args:
-        model: Compiled Keras model, as it would be passed to `recipes.fit`.
+        model: Compiled model of a builder, or any functional or Sequential one, as it would be passed to `recipes.fit`.
         data, validation: As `recipes.fit` takes them; of a stream the first batches are looked at.
         batch_size: Examples a step; `None` as the recipe says, but at most 64.
         learning_rates: Whether to try rising learning rates, which takes the longest.
