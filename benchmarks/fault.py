@@ -38,7 +38,7 @@ from recipes.training.recipe import compile_model
 PATH = RESULTS / "fault.csv"
 HOOKED = ("open", "write", "fsync", "replace", "unlink", "close")
 EPOCHS, STEPS = 8, 5
-INSTANTS = 320  # at most before a kill; a step and its checkpoint have about 36
+INSTANTS = 320  # at most before a kill; a step and its checkpoint have about 55
 
 
 def main():
@@ -67,7 +67,7 @@ def torture(folder, run, expected, backend, until):
     while time.monotonic() < until:
         kill += 1
         instant = draw.randint(1, INSTANTS) if draw.random() < 0.75 else None
-        seconds = None if instant else draw.uniform(0.5, 4)
+        seconds = None if instant else draw.uniform(1, 8)
         found = run_child(directory, result, instant, seconds)
         row = {"backend": backend, "run": run, "kill": kill}
         if isinstance(found, dict):  # it got to the end before the kill

@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 
 DATA, MANIFEST, TEMPORARY = ".safetensors", ".json", ".tmp-"
-_CHUNK = 16 << 20  # bytes a call of write
+_CHUNK, _SMALL = 16 << 20, 1 << 20  # bytes a call of write: at most, and about as many of small arrays together
 _DTYPES = {
     **{"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL"},
     **{"int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8"},
@@ -164,7 +164,7 @@ def write_file(path, parts):
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o644)
         try:
-            for part in parts:
+            for part in _joined(parts):
                 rest = memoryview(part)
                 while len(rest):
                     done = os.write(handle, rest[:_CHUNK])
@@ -179,6 +179,20 @@ def write_file(path, parts):
         raise
     _sync_folder(directory)
     return digest.hexdigest(), size
+
+
+def _joined(parts):
+    """Join small parts, so that a model of a thousand small weights is not as many calls of the system."""
+    small = bytearray()
+    for part in parts:
+        if len(part) >= _SMALL or len(small) >= _SMALL:
+            yield bytes(small)
+            small.clear()
+        if len(part) >= _SMALL:
+            yield part
+        else:
+            small.extend(memoryview(part))
+    yield bytes(small)
 
 
 def file_sha256(path):
