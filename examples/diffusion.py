@@ -23,9 +23,9 @@ print(f"loss {history.history['loss'][-1]:.3f}")  # 1 is what a network gets tha
 
 # A classifier of real digits says how many samples are the digit that was asked for
 judge = LogisticRegression(max_iter=1000).fit(x.reshape(len(x), -1) / 255, y)
-labels = np.arange(200) % 10
+labels = np.arange(100) % 10
 for guidance in (1.0, 2.0):
-    samples = model.sample(200, labels=labels, guidance=guidance, seed=0, batch_size=200)
-    right = np.mean(judge.predict(samples.reshape(200, -1) / 255) == labels)
+    samples = model.sample(100, labels=labels, guidance=guidance, seed=0, batch_size=100)
+    right = np.mean(judge.predict(samples.reshape(100, -1) / 255) == labels)
     print(f"guidance {guidance}: {right:.0%} of the samples are recognised as their digit")
 save_grid(samples[:40], "digits.png", scale=4, columns=10)

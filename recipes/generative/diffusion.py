@@ -85,10 +85,11 @@ def diffusion(
 
     Example:
 
-    >>> model = diffusion((8, 8, 1), num_classes=10, width=16)
-    >>> history = model.fit(np.zeros((16, 8, 8, 1), "uint8"), np.zeros(16, "int32"), verbose=0)
-    >>> model.sample(2, labels=[3, 7], steps=4, guidance=2.0, seed=0).shape
-    (2, 8, 8, 1)
+    >>> points = np.random.default_rng(0).normal(size=(64, 2)) * [1, 10] + [0, 5]
+    >>> model = diffusion((2,), num_classes=3, width=16, depth=1, adapt=points)
+    >>> history = model.fit(points, np.arange(64) % 3, verbose=0)
+    >>> model.sample(2, labels=[0, 2], steps=8, guidance=2.0, seed=0).shape
+    (2, 2)
 
     Reference:
         [Karras et al., 2022](https://arxiv.org/abs/2206.00364), table 1, and the papers above `VARIANTS`.
