@@ -130,8 +130,10 @@ def fit_sizes(model, train, *, sizes, grow=None, validation_data=None, epochs, i
     """
     from recipes.callbacks import ExponentialMovingAverage, Schedule
     from recipes.data import Batches
+    from recipes.data.shuffled import ShuffledBatches
 
-    if not isinstance(train, Batches) or not isinstance(validation_data, (Batches, type(None))):
+    arrays = isinstance(train, Batches) and not isinstance(train, ShuffledBatches)
+    if not arrays or not isinstance(validation_data, (Batches, type(None))):
         raise ValueError("sizes needs arrays (x, y), for training and validation: pass sizes=None to train on a dataset.")
     own = tuple(model.input_shape[1:3])
     shapes = [_stage_size(size, own) for size in _sequence(sizes)]
