@@ -17,12 +17,13 @@ import subprocess
 import sys
 import time
 
+import generative_systems
 import image_systems
 import sequence_systems
 from rows import RESULTS, append, done, facts, read
 
 PATH = RESULTS / "throughput.csv"
-MODULES = (image_systems, sequence_systems)
+MODULES = (image_systems, sequence_systems, generative_systems)
 ROWS = {row: systems for module in MODULES for row, systems in module.SYSTEMS.items()}  # ours first
 WHAT = ("train", "predict")
 
