@@ -1,4 +1,4 @@
-"""Make handwritten digits of noise, each the one asked for: 9 of 10 are recognised, with guidance nearly all.
+"""Make handwritten digits of noise, each the one asked for: a classifier recognises nearly all.
 
 python examples/diffusion.py [epochs]
 """
@@ -21,11 +21,10 @@ model = recipes.diffusion((8, 8, 1), 10, width=32)
 history = recipes.fit(model, (x, y), epochs=epochs, batch_size=64, verbose=0)
 print(f"loss {history.history['loss'][-1]:.3f}")  # 1 is what a network gets that has learned nothing
 
-# A classifier of real digits says how many samples are the digit that was asked for
+# A classifier of real digits says how many samples are the digit that was asked for; guidance makes them clearer
 judge = LogisticRegression(max_iter=1000).fit(x.reshape(len(x), -1) / 255, y)
 labels = np.arange(100) % 10
-for guidance in (1.0, 2.0):
-    samples = model.sample(100, labels=labels, guidance=guidance, seed=0, batch_size=100)
-    right = np.mean(judge.predict(samples.reshape(100, -1) / 255) == labels)
-    print(f"guidance {guidance}: {right:.0%} of the samples are recognised as their digit")
+samples = model.sample(100, labels=labels, guidance=2.0, seed=0, batch_size=100)
+right = np.mean(judge.predict(samples.reshape(100, -1) / 255) == labels)
+print(f"{right:.0%} of the samples are recognised as their digit")
 save_grid(samples[:40], "digits.png", scale=4, columns=10)
