@@ -29,9 +29,3 @@ samples = model.sample(100, labels=np.repeat(np.arange(10), 10), seed=1).reshape
 means = np.stack([x[y == label].reshape(-1, 64).mean(axis=0) for label in range(10)])
 distances = np.linalg.norm(samples[:, None] - means[None], axis=2)  # (100, 10)
 print(f"nearest to their own class: {np.mean(distances.argmin(axis=1) == np.repeat(np.arange(10), 10)):.0%}")
-
-# StyleGAN2 on little data: what its discriminator sees is augmented, the more the surer it is
-style = recipes.stylegan((8, 8, 1), width=16, augment=("translation", "scale"))
-recipes.fit(style, x[:300], epochs=max(1, epochs // 10), batch_size=32, verbose=0)
-print(f"augmented share {float(style.probability):.3f}")
-save_grid(style.sample(40, seed=0, truncation=0.7), "styles.png", scale=4)

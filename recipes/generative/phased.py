@@ -129,7 +129,9 @@ def _tensorflow(model, phases, data):
         with tf.GradientTape() as tape:
             loss = phase.loss(x, labels, True)
             scaled = optimizer.scale_loss(loss / model.replicas)
-        optimizer.apply(tape.gradient(scaled, [v.value for v in variables]), variables)
+        # what a loss does not reach, such as R1 the last bias, has the gradient 0, as on JAX
+        gradients = tape.gradient(scaled, [v.value for v in variables], unconnected_gradients="zero")
+        optimizer.apply(gradients, variables)
         losses.append(loss)
     return _finish(model, losses, x)
 
@@ -142,7 +144,7 @@ def _torch(model, phases, data):
     for phase in phases:
         variables, optimizer = getattr(model, phase.network).trainable_variables, getattr(model.optimizer, phase.network)
         loss = phase.loss(x, labels, True)
-        gradients = torch.autograd.grad(optimizer.scale_loss(loss), [v.value for v in variables], allow_unused=True)
+        gradients = torch.autograd.grad(optimizer.scale_loss(loss), [v.value for v in variables], materialize_grads=True)
         with torch.no_grad():
             optimizer.apply(list(gradients), variables)
         losses.append(loss.detach())
