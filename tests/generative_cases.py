@@ -40,6 +40,7 @@ class GenerativeCase:
     eager: bool = True  # whether steps are not compiled on TensorFlow, where that takes longer than the steps
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
     layers_of: str | None = None  # name of a row with the same class and layers: what these can break is left to it
+    jax: bool | None = None  # whether it is fitted and sampled from on JAX too; `None`: if it is its builder's first row
     without: tuple = ()  # names of the checks that do not apply
 
     def build(self, **changes):
@@ -237,6 +238,7 @@ GENERATIVE = [
         },
         moving=(r"steps$", r"moving_(mean|variance)$"),
         labels=CAPTIONED["text"],
+        jax=False,  # tests/test_dalle.py is
     ),
     GenerativeCase(
         "autoencoder",
@@ -367,6 +369,7 @@ GENERATIVE = [
         },
         sample={"truncation": 0.9},
         mirrored=False,  # the discriminator compares the examples of a batch
+        jax=False,  # compiling takes 40 seconds; the next row takes the same turns
     ),
     GenerativeCase(
         "stylegan_vectors",
@@ -376,6 +379,7 @@ GENERATIVE = [
         arguments={"width": 8, "latent": 4, "adapt": VECTORS},
         mirrored=False,
         layers_of="stylegan",
+        jax=True,
         without=("check_inputs",),
     ),
 ]

@@ -26,7 +26,7 @@ def _checks():
                 or (case.y is None and check is generative.check_labels)
             )
             if not left_out:
-                on_jax = first and check in generative.ON_JAX
+                on_jax = check in generative.ON_JAX and (first if case.jax is None else case.jax)
                 yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
 
 
