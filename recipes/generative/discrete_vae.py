@@ -35,8 +35,9 @@ def image_encoder(input_shape, codes, hidden, halvings, blocks):
         x = residual_block(x, blocks, f"encoder_block{i}")
     x = keras.layers.Activation("relu", name="encoder_relu")(x)
     x = keras.layers.Conv2D(codes, 1, use_bias=False, dtype="float32", name="code_scores")(x)
-    # No code may win everywhere, as the first to help the decoder would. Single runs on emoji, not of one setting: without this
-    # 3 of 128 codes were in use (32 pixels, 200 steps), with it 70 (16 pixels, 250). Its factor sets how soft the choice begins.
+    # No code may win everywhere, as the first to help the decoder would. Single runs on emoji, not of one setting: without
+    # this 3 of 128 codes were in use (32 pixels, 200 steps), with it 70 (16 pixels, 250). Its factor sets how soft
+    # the choice begins.
     logits = keras.layers.BatchNormalization(
         momentum=0.9, center=False, gamma_initializer=keras.initializers.Constant(SHARPNESS), dtype="float32", name="logits"
     )(x)
