@@ -1,18 +1,24 @@
 # `make demo` shows what the package does, `make test` checks it; each makes and fills .venv first if need be.
 # make PYTHON=python3.13 ...   another Python, 3.11 to 3.13
+# make test-all                every check of every row, and more of them on JAX: twice as long
 # make bench DATA=folder       the comparisons of benchmarks/ on the data sets in a folder
 # make fault                   kills trainings, breaks off every recipe, opens hostile files, to see what must come of it: hours
 
-.PHONY: demo test bench fault lint
+.PHONY: demo test test-all bench fault lint
 python := .venv/bin/python
+pytest := $(python) -m pytest -q -n 3 --dist worksteal
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 demo: .venv/installed
 	@$(python) benchmarks/demo.py
 
 test: lint
-	@KERAS_BACKEND=tensorflow $(python) -m pytest -q -n 3 --dist worksteal
-	@KERAS_BACKEND=jax $(python) -m pytest -q -n 3 --dist worksteal -m any_backend
+	@KERAS_BACKEND=tensorflow $(pytest) -m "not thorough"
+	@KERAS_BACKEND=jax $(pytest) -m "any_backend and not thorough"
+
+test-all: lint
+	@KERAS_BACKEND=tensorflow $(pytest)
+	@KERAS_BACKEND=jax $(pytest) -m any_backend
 
 bench: .venv/installed
 	@$(python) benchmarks/digits.py

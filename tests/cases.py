@@ -118,7 +118,9 @@ class RecipeCase:
     bfloat16: float = 0.02  # relative difference of the first losses that mixed precision may make
     without: tuple = ()  # names of the checks that do not apply, such as those of a head
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
-    layers_of: str | None = None  # name of a row with the same kinds of layers: what these can break is left to it
+    layers_of: str | None = (
+        None  # name of a row with the same kinds of layers: `make test-all` alone checks what these break
+    )
     tokens: tuple | None = None  # output shape of a model of tokens, `None` for its length
     also: tuple = ()  # names of the checks in `tests/harness/sequences.py` that apply
 

@@ -22,6 +22,21 @@ gc.set_threshold(20_000, 20, 50)
 pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows the values it compared
 
 
+# Files whose code leaves the backend alone, or that another file's tests cover on JAX in the main.
+THOROUGH_ON_JAX = {
+    *("test_alexnet", "test_clip", "test_convnext", "test_efficientnet", "test_explain", "test_image_folder"),
+    *("test_lr_finder", "test_resolution", "test_training_recipes", "test_tuning", "test_vit"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    if os.environ["KERAS_BACKEND"] == "jax":
+        for item in items:
+            if item.path.stem in THOROUGH_ON_JAX:
+                item.add_marker(pytest.mark.thorough)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def little_to_collect():
     """The collector, which keras-tuner calls in every trial, need not look through libraries and old models each time."""

@@ -39,7 +39,9 @@ class GenerativeCase:
     mirrored: bool = True  # whether two devices must train to what one does; not if the loss looks across the batch
     eager: bool = True  # whether steps are not compiled on TensorFlow, where that takes longer than the steps
     compile: bool = False  # whether XLA compiles and runs the training step, besides lowering it
-    layers_of: str | None = None  # name of a row with the same class and layers: what these can break is left to it
+    layers_of: str | None = (
+        None  # name of a row with the same class and layers: `make test-all` alone checks what these break
+    )
     jax: bool | None = None  # whether it is fitted and sampled from on JAX too; `None`: if it is its builder's first row
     without: tuple = ()  # names of the checks that do not apply
 

@@ -21,13 +21,18 @@ def _checks():
         for check in [*generative.OF_ROW, *(generative.OF_FIRST_ROW if first else [])]:
             left_out = (
                 check.__name__ in case.without
-                or (case.layers_of and check in generative.OF_LAYERS)
                 or (not case.samples and check in generative.OF_SAMPLES)
                 or (case.y is None and check is generative.check_labels)
             )
             if not left_out:
-                on_jax = check in generative.ON_JAX and (first if case.jax is None else case.jax)
-                yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
+                yield pytest.param(case, check, marks=_marks(case, check, first))
+
+
+def _marks(case, check, first):
+    if check in generative.OF_LAYERS and (case.layers_of or check is generative.check_gpu and not first):
+        return [pytest.mark.thorough]
+    on_jax = check in generative.ON_JAX and (first if case.jax is None else case.jax)
+    return [pytest.mark.any_backend] if on_jax else []
 
 
 def _name(value):
@@ -50,6 +55,7 @@ def test_preset(family, variant):
     recipes.check_preset(family, variant)
 
 
+@pytest.mark.thorough
 def test_two_devices_train_to_what_one_does():
     """In a process of its own: how many devices there are is settled before TensorFlow starts."""
     names = [case.name for case in GENERATIVE if case.mirrored]

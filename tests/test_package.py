@@ -202,10 +202,18 @@ def test_readme(block, tmp_path, monkeypatch):
     exec(compile(block, "<README>", "exec"), {"__name__": "__main__"})
 
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+# The longest, whose families the blocks of the README or the tests of their files show too.
+LONG_EXAMPLES = {
+    *("clip", "convnext", "dalle", "diffusion", "explain", "lstm", "schedules", "training_recipes", "translate", "tune"),
+    "vit",
+}
+EXAMPLES = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG_EXAMPLES else [])
+    for path in sorted((ROOT / "examples").glob("*.py"))
+]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_examples(path, tmp_path, monkeypatch, capsys):
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) < 60

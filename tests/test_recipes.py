@@ -15,9 +15,15 @@ def _checks():
         first = FIRST[case.builder] is case
         also = [getattr(sequences, name) for name in case.also]
         for check in [*recipes.OF_ROW, *(recipes.OF_FIRST_ROW if first else []), *also]:
-            if check.__name__ not in case.without and not (case.layers_of and check in recipes.OF_LAYERS):
-                on_jax = check in recipes.ON_JAX and (first or (check is recipes.check_learns and not case.layers_of))
-                yield pytest.param(case, check, marks=[pytest.mark.any_backend] if on_jax else [])
+            if check.__name__ not in case.without:
+                yield pytest.param(case, check, marks=_marks(case, check, first))
+
+
+def _marks(case, check, first):
+    if check in recipes.OF_LAYERS and case.layers_of or check in recipes.OF_PROGRAM and not first:
+        return [pytest.mark.thorough]
+    on_jax = check in recipes.ON_JAX and (first or check is recipes.check_learns)
+    return [pytest.mark.any_backend] if on_jax else []
 
 
 PRESETS = [(family, variant) for family in FAMILIES for variant in family.presets]

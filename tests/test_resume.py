@@ -220,6 +220,15 @@ def handlers():
     return [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C reaches the tests even where they run in the background, where shells let processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_waits_until_the_step_is_saved(model, whole, tmp_path, number, ends):
     before = handlers()
@@ -234,6 +243,7 @@ def test_a_signal_waits_until_the_step_is_saved(model, whole, tmp_path, number, 
         assert same(everything(model), whole[1])
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_second_signal_is_immediate_and_one_while_saving_or_validating_waits(model, whole, tmp_path, monkeypatch):
     def twice(at):
         for _ in range(2):

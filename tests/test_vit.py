@@ -183,11 +183,20 @@ def test_what_no_tensor_shows_is_read_from_the_configuration(tmp_path, changes, 
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", '{"a": ' * 2000, '{"a": "' + "b" * (1 << 20) + '"}'])
-def test_broken_configurations_are_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not JSON"),
+        ("[1, 2]", "JSON object"),
+        ('{"a": ' * 2000, "too deep"),
+        ('{"a": "' + "b" * (1 << 20) + '"}', "longer than"),
+    ],
+    ids=["empty", "list", "deep", "long"],
+)
+def test_broken_configurations_are_refused(tmp_path, text, words):
     shutil.copy(FOLDER / "model.safetensors", tmp_path)
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UnsafeFileError, match="config.json.*JSON object"):
+    with pytest.raises(UnsafeFileError, match=f"config.json.*{words}"):
         micro(weights=tmp_path)
 
 

@@ -28,7 +28,7 @@ def finish(inputs, x, num_classes, bias, initializer, pooled=None):
     if num_classes is None:
         return keras.Model(inputs, logits, name="discriminator")
     pooled = x if pooled is None else pooled
-    ids, vector = label_vector(num_classes, pooled.shape[-1], name="discriminator_label")
+    ids, vector = label_vector(num_classes, pooled.shape[-1], stddev=0.05, name="discriminator_label")
     product = keras.layers.Dot(1, dtype="float32", name="discriminator_projection")([vector, pooled])
     logits = keras.layers.Add(dtype="float32", name="discriminator_conditional_logits")([logits, product])
     return keras.Model([inputs, ids], logits, name="discriminator")

@@ -317,20 +317,22 @@ class BatchSeed(keras.random.SeedGenerator):
         return BatchSeed(ops.bitwise_and(self.start + fold, 2**31 - 1))
 
 
-def label_vector(num_classes, width, *, unknown=False, name="label"):
+def label_vector(num_classes, width, *, unknown=False, stddev=1.0, name="label"):
     """Begin a condition on a class: an input of ids and the vector learned for each.
 
     Args:
         num_classes: Number of classes.
         width: Length of the vector.
         unknown: Whether one more id, `num_classes`, stands for "no class told" (classifier-free guidance).
+        stddev: Standard deviation of the initial vectors: 1 where they join noise of that size, or go unheard.
         name: Name of the input, and prefix of the layer's.
 
     Returns:
         `(ids, vector)`: the symbolic input `(batch,)`, int32, and `(batch, width)`.
     """
     ids = keras.Input((), dtype="int32", name=name)
-    return ids, keras.layers.Embedding(num_classes + int(unknown), width, name=f"{name}_embedding")(ids)
+    normal = keras.initializers.RandomNormal(stddev=stddev)
+    return ids, keras.layers.Embedding(num_classes + int(unknown), width, normal, name=f"{name}_embedding")(ids)
 
 
 def check_arguments(input_shape, num_classes, variant, variants, minimum=8):

@@ -127,7 +127,7 @@ def discriminator(data_shape, num_classes, widths, kernel):
         return keras.Model(inputs, EqualizedDense(1, dtype="float32", name="discriminator_logits")(x), name="discriminator")
     # the product with a vector of the class, as in the paper's code for conditional models
     x = EqualizedDense(widths[-1], dtype="float32", name="discriminator_logits")(x)
-    ids, vector = label_vector(num_classes, widths[-1], name="discriminator_label")
+    ids, vector = label_vector(num_classes, widths[-1], stddev=0.05, name="discriminator_label")
     x = keras.layers.Dot(1, dtype="float32", name="discriminator_product")([x, _unit(vector, "discriminator_label_unit")])
     x = keras.layers.Rescaling(widths[-1] ** -0.5, dtype="float32", name="discriminator_scale")(x)
     return keras.Model([inputs, ids], x, name="discriminator")

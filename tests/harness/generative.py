@@ -203,7 +203,8 @@ def loss(model, x, y=None):
 
 
 OF_FAMILY = [shared.check_signature, shared.check_variants, shared.check_bad_arguments, check_space]
-# What kinds of layers and the class of the model can break: a row whose layers are another's does not check again.
+# What kinds of layers and the class of the model can break: for a row whose layers are another's it is left to
+# `make test-all`.
 OF_LAYERS = [check_saves, check_bfloat16, check_gpu]
 OF_ROW = [shared.check_own_names, shared.check_recipe, check_learns, check_samples, check_labels, *OF_LAYERS]
 OF_FIRST_ROW = [check_inputs, check_seed, check_recipes_fit, shared.check_outside, check_saves_folder]
