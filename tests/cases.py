@@ -206,7 +206,7 @@ LAYERS = [
         "fused_batch_norm",
         FusedBatchNorm,
         {"momentum": 0.8, "epsilon": 1e-5},
-        IMAGES.astype("float32"),
+        IMAGES[:3, :4, :4].astype("float32"),
         learns=("gamma", "beta"),
         keeps=("moving_mean", "moving_variance"),
     ),
