@@ -422,7 +422,7 @@ OF_FIRST_ROW = [
 ]
 # What kinds of layers can break: for a row whose layers are another's it is left to `make test-all`.
 OF_LAYERS = [check_batch, check_learns, check_overfits, check_saves, check_frozen, check_bfloat16, check_gpu]
-# Each compiles a training step of its own; for rows beyond a family's first it is left to `make test-all`, too.
-OF_PROGRAM = [check_frozen, check_bfloat16, check_gpu]
+# Each compiles a step of its own, or trains for long; beyond a family's first row that is left to `make test-all`, too.
+OF_PROGRAM = [check_overfits, check_frozen, check_bfloat16, check_gpu]
 # What the backend decides: the rest reads the graph, or was settled on TensorFlow; saving is in tests/test_saving.py.
 ON_JAX = [check_learns, check_gpu]
