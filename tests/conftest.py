@@ -24,8 +24,9 @@ pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows
 
 # Files, functions and single tests whose code leaves the backend alone, or that others cover on JAX in the main.
 THOROUGH_ON_JAX = {
-    *("test_alexnet", "test_clip", "test_convnext", "test_efficientnet", "test_explain", "test_image_folder"),
-    *("test_lr_finder", "test_resolution", "test_training_recipes", "test_tuning", "test_vit"),
+    *("test_alexnet", "test_bert", "test_clip", "test_convnext", "test_efficientnet", "test_explain"),
+    *("test_image_folder", "test_lr_finder", "test_lstm", "test_resnet", "test_resolution"),
+    *("test_training_recipes", "test_tuning", "test_vit"),
     *("test_applications_with_and_without_a_head", "test_captions_get_their_pictures"),
     *("test_fine_tunes_an_uncompiled_application", "test_regression_and_datasets"),
     *("test_recipe[efficientnet-check_learns]", "test_recipe[alexnet_2012-check_learns]"),
