@@ -223,3 +223,11 @@ def test_samplers_of_the_model_agree_and_lie_in_the_units_of_the_data():
         assert np.abs(found - samples["heun"]).mean() < (0.3 if name == "ddim" else 0.05), name
         np.testing.assert_allclose(found.mean(0), [10, 0], atol=1.0)
         np.testing.assert_allclose(found.std(0), [2, 5], rtol=0.25)
+
+
+@pytest.mark.parametrize("variant", ["ddpm", "v", "edm", "flow"])
+def test_samplers_spend_their_steps_where_data_are(variant):
+    """Cosine betas end at a level of 20,000: from there, 20 steps made nothing of eight Gaussians."""
+    levels = recipes.diffusion((2,), variant=variant, width=16, depth=1).sigmas(20)
+    assert len(levels) == 21 and levels[-1] == 0 and (np.diff(levels) < 0).all()
+    assert (levels < 10).sum() >= 10

@@ -270,7 +270,8 @@ class Diffusion(GenerativeModel):
     def sigmas(self, steps):
         """Return the levels that a sampler of so many steps goes through, `(steps + 1,)`."""
         if self.table is not None:
-            return karras_sigmas(steps, float(self.table[0]), float(self.table[-1]))
+            # beyond 80 nothing is left of the data; cosine betas end at 20,000, and few steps would be left for the rest
+            return karras_sigmas(steps, float(self.table[0]), min(80.0, float(self.table[-1])))
         return flow_sigmas(steps) if self.target == "flow" else karras_sigmas(steps)
 
     def add_noise(self, x, level, *, seed=0):
