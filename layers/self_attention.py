@@ -122,16 +122,26 @@ class SelfAttention(keras.layers.Layer):
             `(outputs, cache)`.
         """
         query, key, value = self._project(tokens, position)
-        keys, values = cache
-        new_keys, new_values = ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 1, 3))
-        keys = ops.slice_update(keys, (0, 0, 0, position), ops.cast(new_keys, keys.dtype))
-        values = ops.slice_update(values, (0, 0, position, 0), ops.cast(new_values, values.dtype))
-        cache = keys, values
+        *past, last, start = cache if len(cache) == 4 else (cache, 0)
+        last = _write(*last, position - start, ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 1, 3)))
+        cache = (*past, last, start) if past else last
         if isinstance(position, int) and position == 0:
             return self._mix(query, key, value), cache
+        parts = [(*past[1], 0), (*last, start)] if past else [(*last, 0)]
         scale = 1.0 if self.locality else None
-        mixed = attend_cache(query, *cache, position=position, locality=self.locality, scale=scale)
+        mixed = attend_cache(query, parts, position=position, locality=self.locality, scale=scale)
         return self.mix(ops.reshape(mixed, (-1, tokens.shape[1], self.mix.units))), cache
+
+    def fork_cache(self, cache, position, room):
+        """Return a cache for `decode` that writes the tokens from `position` on to a part of their own, `room` of them."""
+        keys, values = cache
+        new = ops.zeros_like(keys[..., :room]), ops.zeros_like(values[:, :, :room])
+        return cache, (keys[..., :position], values[:, :, :position]), new, position
+
+    def join_cache(self, cache):
+        """Return the cache that `fork_cache` was given, with what was written since."""
+        whole, _, new, position = cache
+        return _write(*whole, position, *new)
 
     def _project(self, tokens, position):
         length, width = ops.shape(tokens)[1], tokens.shape[-1]
@@ -163,3 +173,9 @@ class SelfAttention(keras.layers.Layer):
             "output_stddev": self.output_stddev,
             "use_bias": self.use_bias,
         }
+
+
+def _write(keys, values, position, new_keys, new_values):
+    """Return keys `(batch, heads, width, length)` and values `(batch, heads, length, width)` with new ones in them."""
+    keys = ops.slice_update(keys, (0, 0, 0, position), ops.cast(new_keys, keys.dtype))
+    return keys, ops.slice_update(values, (0, 0, position, 0), ops.cast(new_values, values.dtype))

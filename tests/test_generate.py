@@ -6,6 +6,7 @@ import pytest
 
 import recipes
 from recipes.sequence import compiled as programs
+from recipes.sequence import decoding
 from recipes.sequence import generate as module
 from tests.gpu_audit import missing_kernels
 
@@ -44,6 +45,16 @@ def test_prompts_of_different_length_get_what_they_get_alone(model):
     assert recipes.generate(model, padded, max_new_tokens=NEW, temperature=0) == together
     drawn = recipes.generate(model, PROMPTS, max_new_tokens=NEW, seed=3)
     assert recipes.generate(model, PROMPTS[:1], max_new_tokens=NEW, seed=3) == drawn[:1]
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_segments_change_no_text(rotary, monkeypatch):
+    monkeypatch.setattr(decoding, "SEGMENT", 3)  # forked and joined several times, the last time behind the end
+    model = lively(recipes.gpt(**SIZES | {"max_length": 20}, positions="rotary" if rotary else "learned"))
+    texts = recipes.generate(model, PROMPTS, max_new_tokens=13, temperature=0)
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        logits = keras.ops.convert_to_numpy(model(np.array([[*prompt, *text]])))[0, len(prompt) - 1 : -1]
+        assert text == list(1 + logits[:, 1:].argmax(axis=-1))
 
 
 def test_the_seed_fixes_what_is_drawn(model):
@@ -139,6 +150,7 @@ def test_a_gpu_and_xla_take_the_program(family, choice, monkeypatch):
 
         return run
 
+    monkeypatch.setattr(decoding, "loops_copy", lambda: False)  # as on a GPU
     monkeypatch.setitem(programs._COMPILE, "tensorflow", compile_twice)
     model = recipes.gpt(**SIZES) if family == "gpt" else recipes.lstm_lm(vocabulary_size=20, width=8, units=8, depth=1)
     texts = recipes.generate(model, PROMPTS, max_new_tokens=NEW, stop_ids=[3], **choice)

@@ -81,7 +81,7 @@ def draw_codes(model, text, noise, settings, greedy, guided, top_k, narrow):
 
     features, caches = decoder.step(text, decoder.start(text.shape[0], model.max_length + places), 0)
     state = place(ops.zeros((), "int32"), ops.zeros((rows, places), "int32"), features)
-    return ops.while_loop(lambda step, codes, caches: step < places, body, (*state, caches))[1]
+    return decoder.loop(lambda step, *_: step < places, body, state, caches, text.shape[1])[1]
 
 
 def likelihood_scores(model, texts, codes):

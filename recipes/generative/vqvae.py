@@ -265,8 +265,8 @@ class VQVAE(GenerativeModel):
 
         logits, caches = decoder.step(first, decoder.start(rows, self.length), 0)
         ids = choose(ops.zeros((rows, self.length), "int32"), 0, logits)
-        state = (ops.convert_to_tensor(1, "int32"), ids, caches)
-        return ops.while_loop(lambda position, *_: position < self.length, body, state)[1]
+        state = ops.convert_to_tensor(1, "int32"), ids
+        return decoder.loop(lambda position, *_: position < self.length, body, state, caches, 1)[1]
 
     def means(self, ids):
         """Return the data of ids `(batch, *grid)`, in the network's scale."""

@@ -31,7 +31,16 @@ def _tensorflow(model, function):
     import tensorflow as tf
 
     recurrent = any(isinstance(layer, keras.layers.RNN) for layer in model._flatten_layers())  # cuDNN is not for XLA
-    return tf.function(function, jit_compile=bool(tf.config.list_physical_devices("GPU")) and not recurrent)
+    return tf.function(function, jit_compile=not loops_copy() and not recurrent)
+
+
+def loops_copy():
+    """Return whether a loop copies at each turn all of a tensor that the turn changes in one place, as XLA's does not."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
 
 
 def _jax(model, function):

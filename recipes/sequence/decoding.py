@@ -6,12 +6,20 @@ A layer that remembers has two methods, as `SelfAttention` does:
     layer.decode(x, cache, position, ...) -> (outputs, cache): `x` are the tokens from `position` on, the rest as in `call`
 
 The first call has position 0, an integer; what it returns for a cache has the structure of all later ones. A recurrent
-layer of Keras needs neither. All other layers are taken to compute every token by itself.
+layer of Keras needs neither. All other layers are taken to compute every token by itself. A layer whose cache grows with
+the text has two more, for loops that copy what they change:
+
+    layer.fork_cache(cache, position, room) -> a cache for `decode` that writes the tokens from `position` on to a part of
+        its own, with place for `room` of them, and leaves the rest as it is
+    layer.join_cache(cache) -> the cache that `fork_cache` was given, with those tokens in it
 """
 
 import keras
 from keras import ops
 
+from recipes.sequence.compiled import loops_copy
+
+SEGMENT = 64  # tokens after which the caches of a loop that copies are joined
 REFUSED = (
     keras.Model,
     keras.layers.Bidirectional,
@@ -57,7 +65,7 @@ class Decoder:
 
     def start(self, batch, length):
         """Return empty caches with room for `length` tokens in each of `batch` rows."""
-        caches = {}
+        caches, length = {}, length + (SEGMENT if loops_copy() else 0)  # the last segment ends behind the last token
         for name, layer in self.layers.items():
             if hasattr(layer, "start_cache"):
                 caches[name] = layer.start_cache(batch, length, layer.compute_dtype)
@@ -89,6 +97,36 @@ class Decoder:
 
         logits = self.decoder._run_through_graph([ids, *memory], operation_fn=remember)
         return ops.cast(keras.tree.flatten(logits)[0][:, -1], "float32"), caches
+
+    def loop(self, unfinished, body, state, caches, position):
+        """Call `state = body(*state)` while `unfinished(*state)`, and return the last state.
+
+        Args:
+            unfinished: Function of a state that returns a bool scalar.
+            body: Function from a state to the next, which takes one `step` of one token. The last part of a state are the
+                caches.
+            state: Tuple of tensors before the first turn, without the caches.
+            caches: Caches before the first turn.
+            position: Integer, how many tokens are in them.
+        """
+        if not loops_copy():
+            return ops.while_loop(unfinished, body, (*state, caches))[:-1]
+
+        def segment(position, *state):
+            def turn(count, *state):
+                return count + 1, *body(*state)
+
+            forked = self._each_cache("fork_cache", state[-1], position, SEGMENT)
+            start = (ops.zeros((), "int32"), *state[:-1], forked)
+            _, *state, forked = ops.while_loop(lambda n, *state: (n < SEGMENT) & unfinished(*state), turn, start)
+            return position + SEGMENT, *state, self._each_cache("join_cache", forked)
+
+        start = (ops.convert_to_tensor(position, "int32"), *state, caches)
+        return ops.while_loop(lambda _, *state: unfinished(*state), segment, start)[1:-1]
+
+    def _each_cache(self, method, caches, *args):
+        layers = {name: self.layers[name] for name in caches}
+        return {n: getattr(layers[n], method)(c, *args) if hasattr(layers[n], method) else c for n, c in caches.items()}
 
 
 def border(model, target):

@@ -192,7 +192,7 @@ def draw(model, job, temperature=1.0, top_k=None, top_p=None, seed=0):
 
         logits, caches = decoder.step(tokens[:, : job.first], caches, 0, memory)
         state = place(ops.convert_to_tensor(job.first, "int32"), tokens, ops.zeros((rows,), "bool"), logits)
-        return ops.while_loop(unfinished, body, (*state, caches))[1]
+        return decoder.loop(unfinished, body, state, caches, job.first)[1]
 
     program = compiled(model, ("draw", job.key, greedy, top_k, top_p is None), run)
     return job.cut(ops.convert_to_numpy(program(*map(ops.convert_to_tensor, (*job.arrays, noise, settings)))))
