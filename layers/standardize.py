@@ -48,7 +48,7 @@ class Standardize(keras.layers.Layer):
     def adapt(self, values):
         """Set mean and standard deviation from `values`, an array `(..., columns)` or `(rows,)`.
 
-        A column that never changes keeps the standard deviation 1.
+        A column that never changes keeps the standard deviation 1. What is not finite does not count.
         """
         values = np.asarray(values, dtype="float64")
         values = values.reshape(len(values), -1) if values.ndim == 1 else values.reshape(-1, values.shape[-1])
@@ -60,7 +60,8 @@ class Standardize(keras.layers.Layer):
         if self.padding_value is not None:
             real = (values != self.padding_value).any(axis=1)
             values = values[real] if real.any() else values
-        mean, std = values.mean(axis=0), values.std(axis=0)
+        values = np.ma.masked_invalid(values) if not np.isfinite(values).all() else values
+        mean, std = (np.ma.filled(statistic, 0.0) for statistic in (values.mean(axis=0), values.std(axis=0)))
         std = np.where(std > 1e-6 * np.maximum(np.abs(mean), 1e-12), std, 1.0)
         self.mean.assign(mean.astype("float32"))
         self.std.assign(std.astype("float32"))

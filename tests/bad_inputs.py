@@ -201,6 +201,18 @@ def zero_epochs():
     assert all(np.array_equal(a, b) for a, b in zip(before, table().get_weights(), strict=True))
 
 
+def numbers_the_model_deals_with():
+    inputs = keras.Input(X.shape[1:])
+    outputs = keras.layers.Dense(3, activation="softmax")(keras.ops.nan_to_num(inputs) / 1000)
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    recipes.fit(model, (changed(np.nan), Y), epochs=1, schedule=None, allow_nonfinite=True, verbose=0)
+    assert np.array_equal(recipes.predict(model, changed(np.nan)).values, model.predict(changed(np.nan), verbose=0))
+    layer = recipes.layers.Standardize()
+    layer.adapt([[1.0], [np.nan], [3.0]])
+    assert keras.ops.convert_to_numpy(layer.mean) == 2
+
+
 def lists_are_arrays():
     checked, _ = recipes.training.checks.check_arrays(table(), X.tolist(), Y.tolist())
     assert np.array_equal(checked.astype("float32"), X)
@@ -309,6 +321,7 @@ ROWS = [
     Row(2, "an axis too few", fit(X[:, 0]), r"Reshape one example with x\[None\], one column with x\[:, None\]"),
     Row(3, "x and y of different length", fit(y=Y[:9]), "x has 178 examples and y has 9"),
     Row(4, "NaN in x", fit(changed(np.nan)), r"x\[3, 2\] = nan is not finite"),
+    Row(4, "NaN in x, allowed", numbers_the_model_deals_with),
     Row(5, "infinity in x", fit(changed(np.inf)), r"x\[3, 2\] = inf is not finite"),
     Row(6, "a number beyond float32", fit(changed(1e300)), r"x\[3, 2\] = 1e\+300 overflows float32"),
     Row(7, "NaN in y", fit(y=changed(np.nan, 5, Y)), r"y\[5\] = nan is not finite"),

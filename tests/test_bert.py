@@ -287,7 +287,9 @@ def test_a_vector_takes_a_head_and_has_none_to_learn(tmp_path):
 
 
 def test_a_model_of_tokens_takes_a_head_for_the_whole():
-    model, ids = recipes.replace_head(small(4, task="tokens"), 3), np.array([[2, 5, 7, 3, 0, 0], [0] * 6])
+    model, ids = small(4, task="tokens"), np.array([[2, 5, 7, 3, 0, 0], [0] * 6])
+    assert np.shape(recipes.predict(model, ids).names) == ids.shape
+    model = recipes.replace_head(model, 3)
     found = np.asarray(model(ids))
     assert found.shape == (2, 3) and np.isfinite(found).all() and "builder" not in model.recipe
     np.testing.assert_allclose(model(ids[:, :5]), found, atol=1e-6)

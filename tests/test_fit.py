@@ -95,7 +95,9 @@ def test_multilabel():
     model = recipes.mlp((4,), 3, task="multilabel", hidden=(32,))
     recipes.fit(model, (x, y), epochs=30, verbose=0)
     assert recipes.evaluate(model, (x, y))["accuracy"] > 0.9
-    assert recipes.predict(model, x).labels.shape == (200, 3)
+    predictions = recipes.predict(model, x)
+    assert predictions.labels.shape == (200, 3)
+    assert predictions.names[0] == [str(i) for i in np.flatnonzero(predictions.labels[0])]
 
 
 def test_categories_and_numbers_together():

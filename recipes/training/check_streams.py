@@ -13,6 +13,7 @@ from recipes.data.streams import watched
 from recipes.training.check_targets import count_classes
 from recipes.training.checks import check_arrays, check_leaves, warn_range
 from recipes.training.language import LanguageModel
+from recipes.training.recipe import get_recipe
 
 _found = weakref.WeakKeyDictionary()  # model -> what its stream raised, which TensorFlow turns into an error of its own
 
@@ -54,7 +55,7 @@ def check_batch(model, batch, name):
     if hasattr(model, "check_data"):
         x, y = model.check_data(x, y, name=name)
     elif isinstance(x, (tuple, list)) or isinstance(y, (tuple, list, dict)):  # several inputs or outputs, of a stranger
-        check_leaves(x, f"{name} x")
+        check_leaves(x, f"{name} x", get_recipe(model).get("allow_nonfinite", False))
         check_leaves(y, f"{name} y")
     else:
         x, y = check_arrays(model, x, y, name=name, classes=count_classes(model))

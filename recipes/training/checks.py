@@ -24,20 +24,21 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     Returns:
         `(x, y)` as numpy arrays; the caller's objects are not changed.
     """
+    loose = get_recipe(model).get("allow_nonfinite", False)
     if not getattr(model, "inputs", None):  # of a class of the user's own: its shapes are not known
-        return check_leaves(x, f"{name} x"), check_leaves(y, f"{name} y")
+        return check_leaves(x, f"{name} x", loose), check_leaves(y, f"{name} y")
     if isinstance(x, dict):
         wanted = {tensor.name: tensor for tensor in model.inputs}
         if set(x) != set(wanted):
             raise ValueError(f"{name}: x must be a dict with the keys {sorted(wanted)}. Received: {sorted(x)}")
-        x = {key: _check_input(x[key], wanted[key].shape, f"{name} x[{key!r}]") for key in x}
+        x = {key: _check_input(x[key], wanted[key].shape, f"{name} x[{key!r}]", loose) for key in x}
         length = len(next(iter(x.values())))
     elif len(model.inputs) != 1:
         raise ValueError(
             f"{name}: x must be a dict with the keys {sorted(t.name for t in model.inputs)}. Received: one array"
         )
     else:
-        x = _check_input(x, model.inputs[0].shape, f"{name} x")
+        x = _check_input(x, model.inputs[0].shape, f"{name} x", loose)
         length = len(x)
     for tensor in model.inputs:
         if tuple(tensor.shape) == (None, None) and "int" in tensor.dtype:
@@ -66,12 +67,15 @@ def check_arrays(model, x, y, *, name="data", classes=None):
     return x, y
 
 
-def check_leaves(value, name):
-    """Raise `ValueError` unless the arrays in `value`, a nested structure or `None`, are finite numbers; return them so."""
+def check_leaves(value, name, loose=False):
+    """Raise `ValueError` unless the arrays in `value`, a nested structure or `None`, are numbers; return them so.
+
+    They must be finite, unless `loose`.
+    """
     if value is None:
         return None
     leaves = keras.tree.map_structure(lambda leaf: _array(leaf, name), value)
-    for leaf in keras.tree.flatten(leaves):
+    for leaf in [] if loose else keras.tree.flatten(leaves):
         _check_finite(leaf, name)
     return leaves
 
@@ -128,7 +132,7 @@ def _shapes(rows):
     return ", ".join(map(str, shapes[:4]))
 
 
-def _check_input(value, expected, name):
+def _check_input(value, expected, name, loose=False):
     if (
         isinstance(value, (list, tuple, np.ndarray))
         and getattr(value, "ndim", 1)
@@ -161,11 +165,14 @@ def _check_input(value, expected, name):
         raise ValueError(
             f"{name} must have shape (examples, {', '.join(map(str, expected))}). Received: {array.shape}.{hint}"
         )
-    _check_finite(array, name)
+    if not loose:
+        _check_finite(
+            array, name, ". Remove or replace such values, or train with allow_nonfinite=True if the model deals with them"
+        )
     return array
 
 
-def _check_finite(array, name):
+def _check_finite(array, name, remedy=""):
     if array.dtype.kind != "f":
         return
     with np.errstate(over="ignore"):
@@ -177,7 +184,7 @@ def _check_finite(array, name):
         where = tuple(int(i) for i in bad[0])
         value = array[where]
         why = "overflows float32" if np.isfinite(value) else "is not finite"
-        raise ValueError(f"{name} must be finite. {name}[{', '.join(map(str, where))}] = {value} {why}.")
+        raise ValueError(f"{name} must be finite. {name}[{', '.join(map(str, where))}] = {value} {why}{remedy}.")
 
 
 def _check_categories(ids, sizes, name):

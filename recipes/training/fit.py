@@ -39,6 +39,7 @@ def fit(
     sizes="auto",
     precision=None,
     accumulate=1,
+    allow_nonfinite=False,
     directory=None,
     save_seconds=60,
     save_steps=None,
@@ -88,6 +89,8 @@ def fit(
             and loss in float32; `"auto"` does so where the hardware has it and it pays. Afterwards the model computes as
             before.
         accumulate: Number of batches whose gradients make one update, for a batch larger than the memory.
+        allow_nonfinite: Whether `x` may hold NaN and infinities, for a model whose own layers deal with them; its recipe
+            keeps that for `recipes.predict` and `recipes.evaluate`.
         directory: Folder of checkpoints, of the best weights on the validation data (`recipes.load_best`) and of
             `report.json`; or `None`. The same arguments and data go on with the run in it, others are refused by name.
             SIGTERM and Ctrl-C wait for the step to be finished and saved; a second one does not.
@@ -119,6 +122,8 @@ def fit(
     training = training_settings(model)
     epochs = training["epochs"] if epochs is None else epochs
     check_count("epochs", epochs, minimum=0)
+    if allow_nonfinite:
+        set_recipe(model, {**get_recipe(model), "allow_nonfinite": True})
     train, validation = prepare(
         model,
         data,

@@ -35,9 +35,12 @@ class Predictions:
 
     @property
     def names(self):
-        """Name of the likeliest class of each example; its id as a string where the model knows no names."""
+        """Name of the likeliest class of each example, or of each of its tokens; the names of all its labels for
+        `"multilabel"`. The id as a string where the model knows no names."""
         names = self.class_names or [str(i) for i in range(self.values.shape[-1])]
-        return [names[i] for i in self.labels]
+        if self.labels.ndim == self.values.ndim:
+            return [[name for name, given in zip(names, row, strict=True) if given] for row in self.labels]
+        return np.array(names, dtype=object)[self.labels].tolist()
 
     def top(self, k=5):
         """Return for each example its `k` likeliest `(class name or id, probability)`, the likeliest first."""
@@ -84,8 +87,10 @@ def predict(model, x, *, batch_size=256, verbose=0):
     if task == "multilabel":
         values = 1 / (1 + np.exp(-outputs))
         return Predictions(values, (values > 0.5).astype("int64"), names)
-    shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-    values = shifted / shifted.sum(axis=-1, keepdims=True)
+    values = outputs
+    if outputs.min() < 0 or abs(outputs.sum(axis=-1) - 1).max() > 1e-2:  # logits, not a stranger's probabilities
+        shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        values = shifted / shifted.sum(axis=-1, keepdims=True)
     return Predictions(values, values.argmax(axis=-1), names)
 
 
