@@ -106,6 +106,19 @@ def test_turns_are_those_of_a_loop_written_by_hand():
         np.testing.assert_allclose(numpy(variable), numpy(value), atol=2e-6, err_msg=variable.path)
 
 
+@pytest.mark.any_backend
+def test_a_turn_that_is_not_finite_changes_nothing():
+    model = small("wgan_gp", n_critic=2)
+    model.optimizer.build(model.trainable_variables)
+    before = [numpy(v) for v in (*model.discriminator.trainable_variables, *model.optimizer.discriminator.variables)]
+    start = [numpy(v) for v in model.generator.trainable_variables]
+    model.fit(np.where(X > 2, X, np.nan), batch_size=8, epochs=2, verbose=0)
+    after = [numpy(v) for v in (*model.discriminator.trainable_variables, *model.optimizer.discriminator.variables)]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    moved = [numpy(v) for v in model.generator.trainable_variables]  # it never sees the data
+    assert all(np.isfinite(w).all() for w in moved) and any((a != b).any() for a, b in zip(start, moved, strict=True))
+
+
 def test_penalties_are_those_of_finite_differences():
     """In float64: the gradient by the input, and the gradient of both penalties by the weights of the discriminator."""
     keras.config.set_dtype_policy("float64")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import keras
 
 from recipes.generative.model import GenerativeModel
+from recipes.training.finite import all_finite, apply_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +132,10 @@ def _tensorflow(model, phases, data):
             scaled = optimizer.scale_loss(loss / model.replicas)
         # what a loss does not reach, such as R1 the last bias, has the gradient 0, as on JAX
         gradients = tape.gradient(scaled, [v.value for v in variables], unconnected_gradients="zero")
-        optimizer.apply(gradients, variables)
+        if model.replicas > 1 or isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            optimizer.apply(gradients, variables)  # as `finite.guard` does
+        else:
+            apply_finite(optimizer.apply, gradients, variables)
         losses.append(loss)
     return _finish(model, losses, x)
 
@@ -186,7 +190,11 @@ def _jax(model, phases, state, data):
         (_, (loss, values)), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights)
         with scope(values) as changed:
             optimizer.apply(gradients, variables)
-        values = current(changed)
+        new = current(changed)
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            finite, updated = all_finite(gradients), (*variables, *optimizer.variables)
+            new |= {id(v): keras.ops.where(finite, new[id(v)], values[id(v)]) for v in updated}
+        values = new
         losses.append(loss)
     with scope(values) as changed:
         logs = _finish(model, losses, x)

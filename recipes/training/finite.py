@@ -1,5 +1,6 @@
 """Numbers that are no longer finite: the update they would spoil is left out, and training stops with what is wrong."""
 
+import functools
 import math
 import time
 import types
@@ -34,21 +35,28 @@ def _apply(self, grads, trainable_variables=None):
     grads = list(grads)
     if trainable_variables is not None and not self.built:
         self.build(list(trainable_variables))  # not within a branch
-    ops.cond(_all_finite(grads), lambda: _done(type(self).apply(self, grads, trainable_variables)), lambda: True)
+    apply_finite(functools.partial(type(self).apply, self), grads, trainable_variables)
 
 
-def _done(_):
-    return True
+def apply_finite(apply, grads, variables):
+    """Call `apply(grads, variables)`, which returns nothing, if the gradients are finite."""
+
+    def run():
+        apply(grads, variables)
+        return True
+
+    ops.cond(all_finite(grads), run, lambda: True)
 
 
 def _stateless_apply(self, optimizer_variables, grads, trainable_variables):
     new = type(self).stateless_apply(self, optimizer_variables, grads, trainable_variables)
-    finite = _all_finite(grads)
+    finite = all_finite(grads)
     old = (trainable_variables, optimizer_variables)
     return tuple([ops.where(finite, n, o) for n, o in zip(*pair, strict=True)] for pair in zip(new, old, strict=True))
 
 
-def _all_finite(grads):
+def all_finite(grads):
+    """Return whether all numbers of a list of gradients are finite, a bool scalar."""
     rows = [g.values if type(g).__name__ == "IndexedSlices" else g for g in grads if g is not None]
     return ops.all(ops.isfinite(ops.stack([ops.sum(ops.cast(g, "float32")) for g in rows])))
 
@@ -153,7 +161,7 @@ def find_reason(model, batches, epoch, suspects):
     That is a number in the data, the output of a layer, or the gradient of a weight.
     """
     alone = suspects[0] if len(suspects) == 1 else None
-    bad = [v.path for v in model.trainable_variables if not bool(_all_finite([v]))]
+    bad = [v.path for v in model.trainable_variables if not bool(all_finite([v]))]
     found = f"the weight {bad[0]} is not finite" if bad else "the loss or a gradient is not finite"
     if not hasattr(batches, "batch"):
         return alone, f"{found}, or the data of that batch are not"
@@ -225,7 +233,7 @@ def _in_gradients(model, x, y=None, sample_weight=None):
             return model.compute_loss_and_updates(weights, others, metrics, x, y, sample_weight, **more)[0]
 
         gradients = jax.grad(loss_of)(weights)
-    bad = [name for name, g in zip(names, gradients, strict=True) if g is not None and not bool(_all_finite([g]))]
+    bad = [name for name, g in zip(names, gradients, strict=True) if g is not None and not bool(all_finite([g]))]
     return f"the gradient of {bad[-1]} and of {len(bad) - 1} other weights is not finite" if bad else None
 
 
