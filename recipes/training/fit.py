@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 
+from recipes.data.batches import Batches
 from recipes.data.pipeline import fit_batches
 from recipes.data.shares import round_up
 from recipes.data.shuffled import shuffled
@@ -92,8 +93,9 @@ def fit(
         allow_nonfinite: Whether `x` may hold NaN and infinities, for a model whose own layers deal with them; its recipe
             keeps that for `recipes.predict` and `recipes.evaluate`.
         directory: Folder of checkpoints, of the best weights on the validation data (`recipes.load_best`) and of
-            `report.json`; or `None`. The same arguments and data go on with the run in it, others are refused by name.
-            SIGTERM and Ctrl-C wait for the step to be finished and saved; a second one does not.
+            `report.json`; or `None`. Of several processes all must see it, and the first writes. The same arguments and
+            data go on with the run in it, others are refused by name. SIGTERM and Ctrl-C wait for the step to be finished
+            and saved; a second one does not.
         save_seconds: With `directory`: a checkpoint is due at the end of an epoch, and within one after so many seconds; but
             not before 50 times the duration of writing the last one, so that all take at most 2 % of the time.
         save_steps: Steps after which one is written whatever it costs, or `None`.
@@ -204,7 +206,7 @@ def prepare(
     Returns:
         `(train, validation)`: a `recipes.data.Batches` and `Batches` or `None`, or the datasets that came in.
     """
-    from recipes.data import Batches, Data, split
+    from recipes.data import Data, split
     from recipes.data.augment import automatic
     from recipes.data.masking import mask_tokens
     from recipes.data.mixing import automatic_mix
@@ -306,11 +308,14 @@ def default_batch_size(examples, preferred):
 def fit_in(directory, model, train, validation, run, settings, initial_epoch, save_seconds, save_steps):
     """Call `run(epochs=, initial_epoch=, run=)` in `directory`, from where the run in it was left."""
     from recipes.callbacks.schedule import settle
-    from recipes.training.run import open_run
+    from recipes.training.run import open_run, processes
 
-    distribution = keras.distribution.distribution()
-    if getattr(distribution, "num_processes", 1) > 1:
-        raise ValueError("directory must be None in one process of several: their checkpoints would not be of one moment.")
+    parallel = isinstance(keras.distribution.distribution(), keras.distribution.DataParallel)
+    if processes()[1] and not (parallel and isinstance(train, Batches)):
+        raise ValueError(
+            "directory must be None in one process of several, unless they are under keras.distribution.DataParallel and "
+            "each is given the same arrays: the first writes for all, and must have all."
+        )
     if initial_epoch:
         raise ValueError("initial_epoch must be 0 with directory, which says where to go on.")
     if not isinstance(save_seconds, (int, float)) or not save_seconds >= 0:

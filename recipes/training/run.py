@@ -7,6 +7,9 @@ import os
 import time
 import warnings
 
+import keras
+import numpy as np
+
 from recipes.data.batches import Batches
 from recipes.training import checkpoints, state
 from recipes.training.facts import describe, difference, first_batch, versions
@@ -21,7 +24,7 @@ _SHARE = 50  # a checkpoint comes at least so many times its own duration after 
 
 @contextlib.contextmanager
 def open_run(directory, model, train, validation, *, settings, save_seconds, save_steps):
-    """Open the run in `directory`, new or to go on, for this process.
+    """Open the run in `directory`, new or to go on, for this process. Of several the first alone writes to it.
 
     Args:
         directory: Folder, made if need be.
@@ -42,15 +45,37 @@ def open_run(directory, model, train, validation, *, settings, save_seconds, sav
     if os.path.exists(directory) and not os.path.isdir(directory):
         raise ValueError(f"directory must be a folder, and a file has that name. Received: directory={directory!r}")
     os.makedirs(directory, exist_ok=True)
-    with lock(directory), Signals() as signals:
-        run = Run(directory, train, describe(model, train, validation, settings), signals)
+    first, several = processes()
+    with lock(directory) if first else contextlib.nullcontext(), Signals() as signals:
+        run = Run(directory, train, describe(model, train, validation, settings), signals, writes=first)
         run.save_seconds, run.save_steps = save_seconds, save_steps
+        if several:
+            _agree(run)
         try:
             yield run
         except BaseException as error:
             run.close("interrupted" if isinstance(error, (SystemExit, KeyboardInterrupt)) else "failed", error)
             raise
         run.close("finished")
+
+
+def processes():
+    """Return whether this process is the first of those that train together, and whether there are several."""
+    if getattr(keras.distribution.distribution(), "num_processes", 1) == 1:
+        return True, False
+    import jax  # no other backend has several under `keras.distribution`
+
+    return jax.process_index() == 0, True
+
+
+def _agree(run):
+    """Wait for the other processes; raise unless all go on from the same place."""
+    from jax.experimental import multihost_utils
+
+    place = np.array([run.epoch, run.batch])
+    multihost_utils.assert_equal(
+        place, f"directory must be one that all processes see. Received: {run.directory!r}, which differs"
+    )
 
 
 class Run:
@@ -61,8 +86,8 @@ class Run:
         pending: `(arrays, facts)` of the checkpoint to go on from, until they are restored; or `None`.
     """
 
-    def __init__(self, directory, train, facts, signals):
-        self.directory, self.train, self.facts, self.signals = directory, train, facts, signals
+    def __init__(self, directory, train, facts, signals, writes=True):
+        self.directory, self.train, self.facts, self.signals, self.writes = directory, train, facts, signals, writes
         self.stream = not isinstance(train, Batches)
         self.epoch = self.batch = self.failures = self.number = 0
         self.pending = self.best = self.candidate = None
@@ -72,7 +97,8 @@ class Run:
         self.steps_before = self.steps_saved = 0  # batches in the epochs that are over; at the last checkpoint
         self.steps = None  # what stands in for the training step of the model
         self.report = {"status": "running", "starts": [], "versions": versions(), "run": facts}
-        checkpoints.clean(directory)
+        if writes:
+            checkpoints.clean(directory)
         self._find()
         self.report["starts"] = [
             *self._starts(),
@@ -109,6 +135,8 @@ class Run:
             FloatingPointError: If a weight is no longer finite; nothing is written.
             OSError: If it could not be written, for the third time in a row or the last time.
         """
+        if not self.writes:
+            return
         start, model = time.monotonic(), around.model
         arrays = state.read_variables(state.model_variables(model))
         bad = state.not_finite(arrays)
@@ -146,7 +174,7 @@ class Run:
 
     def note_best(self, model, epoch, loss):
         """Remember the weights of `model` if `loss`, that of the validation data, is the best; `save` writes them."""
-        if loss == loss and abs(loss) != float("inf") and (self.best is None or loss < self.best):
+        if self.writes and loss == loss and abs(loss) != float("inf") and (self.best is None or loss < self.best):
             arrays = state.read_variables({v.path: v for v in model.weights})
             if not state.not_finite(arrays):
                 self.best, self.candidate = loss, (arrays, {"val_loss": loss, "epoch": epoch})
@@ -162,6 +190,8 @@ class Run:
 
     def write_report(self, strict=False):
         """Write `report.json`; what the disk refuses is a warning unless `strict`."""
+        if not self.writes:
+            return
         try:
             checkpoints.write_file(
                 os.path.join(self.directory, REPORT), [json.dumps(_finite(self.report), indent=2, allow_nan=False).encode()]
@@ -176,7 +206,8 @@ class Run:
         names = checkpoints.names(self.directory, STEP)
         self.number = int(names[0][len(STEP) :]) + 1 if names else 0
         if found is None:
-            checkpoints.prune(self.directory, BEST, 0)  # of a run that died before its first checkpoint
+            if self.writes:
+                checkpoints.prune(self.directory, BEST, 0)  # of a run that died before its first checkpoint
             return
         with contextlib.suppress(checkpoints.DamagedCheckpointError):
             best = checkpoints.newest(self.directory, BEST)
