@@ -88,6 +88,10 @@ def check(case, sizes="auto"):
     data = keras.tree.map_structure(lambda a: np.concatenate([a] * (6 // len(a) + 1))[:12], data)
     rows = len(keras.tree.flatten(data)[0])
 
+    training, schedule = model.recipe["training"], "auto"
+    if (training.get("schedule_arguments") or {}).get("warmup", 0) > 6:  # steps, more than there are
+        schedule = getattr(recipes.callbacks, training["schedule"])(warmup=2)
+
     def begin(spoiled):
         for name, variable in state.model_variables(model).items():
             value = first.get(name, np.zeros(variable.shape, variable.dtype))
@@ -101,6 +105,7 @@ def check(case, sizes="auto"):
             batch_size=max(1, rows // 3),
             directory=directory,
             save_steps=1,
+            schedule=schedule,
             sizes=sizes,
             callbacks=[Break(step)],
             verbose=0,

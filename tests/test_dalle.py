@@ -126,11 +126,12 @@ class Look(keras.callbacks.Callback):
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """A model of four captions, one colour each, and what `Look` saw."""
+def trained(tmp_path_factory):
+    """A model of four captions, one colour each, trained in a directory, and what `Look` saw."""
     keras.utils.set_random_seed(0)
     model, look = build(learning_rate=1e-2, weight_decay=0.1), Look(1, 2, 60, 61, 62)
-    history = recipes.fit(model, (IDS, IMAGES), epochs=100, batch_size=16, verbose=0, callbacks=[look])
+    kept = {"directory": tmp_path_factory.mktemp("run")}
+    history = recipes.fit(model, (IDS, IMAGES), epochs=100, batch_size=16, verbose=0, callbacks=[look], **kept)
     return model, look, history.history
 
 

@@ -115,12 +115,18 @@ class TextToImage(GenerativeModel):
         """Train both stages, as `keras.Model.fit` does: the first fit's steps are divided between them."""
         arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs).arguments
         extra = arguments.pop("kwargs", {})
-        callbacks, plan = arguments.get("callbacks"), PlanStages()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(plan)
-        else:
-            arguments["callbacks"] = [plan, *keras.tree.flatten(callbacks if callbacks is not None else [])]
+        callbacks = arguments.get("callbacks")
+        whole = isinstance(callbacks, keras.callbacks.CallbackList)  # of `recipes.fit` in a directory, with ours in it
+        given = callbacks.callbacks if whole else keras.tree.flatten([] if callbacks is None else callbacks)
+        if not any(isinstance(callback, PlanStages) for callback in given):
+            if whole:
+                raise ValueError("callbacks must be a list of callbacks. Received: a CallbackList, to which none can be added")
+            arguments["callbacks"] = [PlanStages(), *given]
         return super().fit(**{k: v for k, v in arguments.items() if k != "self"}, **extra)
+
+    def fit_callbacks(self):
+        """Return the callbacks that `recipes.fit` adds to the user's."""
+        return [PlanStages()]
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not isinstance(x, dict) or set(x) != {"text", "image"} or y is not None or sample_weight is not None:
