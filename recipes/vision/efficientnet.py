@@ -47,9 +47,9 @@ LITE = {**V1, "lite": True, "mean": (127.0, 127.0, 127.0), "std": (128.0, 128.0,
 V2_B = {"stages": V2_BASE, "fused": 3, "stem": 32, "round": 0.0, "momentum": 0.9, "lite": False, **IMAGENET}
 V2 = {**V2_B, "mean": (128.0, 128.0, 128.0), "std": (128.0, 128.0, 128.0)}  # timm: 127.5, which is not what it trained with
 # width, depth, native resolution, dropout: tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py and
-# lite/efficientnet_lite_builder.py; v2: effnetv2_configs.py
+# lite/efficientnet_lite_builder.py; v2: effnetv2_configs.py; compact: ours
 VARIANTS = {
-    "compact": {"width": 0.5, "depth": 0.5, "resolution": 32, "dropout": 0.2, **V2_B, "small_stem": "half"},  # ours
+    "compact": {"width": 0.5, "depth": 0.5, "resolution": 32, "dropout": 0.2, "drop_path": 0.0, **V2_B, "small_stem": "half"},
     "lite0": {"width": 1.0, "depth": 1.0, "resolution": 224, "dropout": 0.2, **LITE},
     "lite1": {"width": 1.0, "depth": 1.1, "resolution": 240, "dropout": 0.2, **LITE},
     "lite2": {"width": 1.1, "depth": 1.2, "resolution": 260, "dropout": 0.3, **LITE},
@@ -92,11 +92,10 @@ RMSPROP = {
 }
 TRAINING = {
     "default": {
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-3,
         "batch_size": 128,
         "weight_decay": 0.05,
         "label_smoothing": 0.1,
-        "drop_path": 0.2,
         "schedule": "WarmupCosine",
         "epochs": 30,
         "augment": "shift",
@@ -163,7 +162,7 @@ def efficientnet(
         depth: Factor of the number of blocks; `None` as the variant says.
         dropout: Fraction of the features dropped before the head, in `[0, 1)`; `None` as the variant says.
         drop_path: Share of examples whose residual branch is dropped, in `[0, 1)`: grows from 0 to this at the top;
-            `None` as `training` says.
+            `None` as `training` says, or the variant.
         task: `"classify"`, `"multilabel"` or `"regress"`.
         training: Row of `TRAINING`, how `recipes.fit` trains: `recipes.list_training("efficientnet")`.
         label_smoothing: Share of the target spread over all classes, in `[0, 1)`; `None` as `training` says.
@@ -215,7 +214,7 @@ def efficientnet(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
     )
-    drop_path = settings.pop("drop_path")
+    drop_path = settings.pop("drop_path", row.get("drop_path", 0.2))
     check_fraction("drop_path", drop_path)
     lite, least = row["lite"], row["round"]
     style = {"activation": "relu6" if lite else "silu", "momentum": row["momentum"]}

@@ -45,7 +45,7 @@ VARIANTS = {
         "stddev": None,
         "locality": True,
         "pool": "average",
-        "drop_path": 0.1,
+        "drop_path": 0.0,
         **HALF,
     },
     "tiny": {"width": 192, "depth": 12, "drop_path": 0.1, **PHOTO, **HALF},
@@ -65,7 +65,7 @@ VARIANTS = {
 # ImageNet; RandAugment stands for its AutoAugment.
 TRAINING = {
     "default": {
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "batch_size": 128,
         "weight_decay": 0.05,
         "global_clipnorm": 1.0,
