@@ -8,7 +8,7 @@ from PIL import Image
 
 import recipes
 
-epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 250
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (240, 200, 40)}
 SHAPES = ("square", "circle", "cross")
 SIZE = 16
@@ -39,7 +39,7 @@ model = recipes.dalle(
     vocabulary_size=tokenizer.vocabulary_size,
     max_length=ids.shape[1],
     first_stage=0.5,
-    learning_rate=1e-2,
+    learning_rate=5e-3,
 )
 recipes.fit(model, (ids, images), epochs=epochs, batch_size=32, verbose=2)
 

@@ -120,7 +120,9 @@ class TextToImage(GenerativeModel):
         given = callbacks.callbacks if whole else keras.tree.flatten([] if callbacks is None else callbacks)
         if not any(isinstance(callback, PlanStages) for callback in given):
             if whole:
-                raise ValueError("callbacks must be a list of callbacks. Received: a CallbackList, to which none can be added")
+                raise ValueError(
+                    "callbacks must be a list of callbacks. Received: a CallbackList, to which none can be added"
+                )
             arguments["callbacks"] = [PlanStages(), *given]
         return super().fit(**{k: v for k, v in arguments.items() if k != "self"}, **extra)
 

@@ -13,6 +13,8 @@ import warnings
 
 import numpy as np
 
+from recipes.weights import places
+
 DATA, MANIFEST, TEMPORARY = ".safetensors", ".json", ".tmp-"
 _CHUNK, _SMALL = 16 << 20, 1 << 20  # bytes a call of write: at most, and about as many of small arrays together
 _DTYPES = {
@@ -58,7 +60,7 @@ def write(directory, name, arrays, facts):
     try:
         write_file(manifest, [json.dumps({"sha256": _sha256(text.encode()), "body": body}, sort_keys=True).encode()])
         read_manifest(directory, name)
-        if file_sha256(data) != digest:
+        if places.digest(data) != digest:
             raise DamagedCheckpointError(f"{data} does not read back as it was written: the disk or its driver is faulty.")
     except BaseException:
         remove(directory, name)
@@ -193,12 +195,6 @@ def _joined(parts):
         else:
             small.extend(memoryview(part))
     yield bytes(small)
-
-
-def file_sha256(path):
-    """Return the sha256 of a file in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(directory):

@@ -49,7 +49,15 @@ V2 = {**V2_B, "mean": (128.0, 128.0, 128.0), "std": (128.0, 128.0, 128.0)}  # ti
 # width, depth, native resolution, dropout: tensorflow/tpu, models/official/efficientnet/efficientnet_builder.py and
 # lite/efficientnet_lite_builder.py; v2: effnetv2_configs.py; compact: ours
 VARIANTS = {
-    "compact": {"width": 0.5, "depth": 0.5, "resolution": 32, "dropout": 0.2, "drop_path": 0.0, **V2_B, "small_stem": "half"},
+    "compact": {
+        "width": 0.5,
+        "depth": 0.5,
+        "resolution": 32,
+        "dropout": 0.2,
+        "drop_path": 0.0,
+        **V2_B,
+        "small_stem": "half",
+    },
     "lite0": {"width": 1.0, "depth": 1.0, "resolution": 224, "dropout": 0.2, **LITE},
     "lite1": {"width": 1.0, "depth": 1.1, "resolution": 240, "dropout": 0.2, **LITE},
     "lite2": {"width": 1.1, "depth": 1.2, "resolution": 260, "dropout": 0.3, **LITE},

@@ -7,8 +7,6 @@ import re
 
 from recipes.weights.errors import UnsafeFileError
 
-CHUNK = 1 << 20
-
 
 def check_inside(path, folder):
     """Refuse a file of a folder if it is a link that leads out of it. The links of the hub's cache to its blobs do not.
@@ -28,11 +26,8 @@ def check_inside(path, folder):
 
 def digest(path):
     """Return the sha256 of a file, 64 hexadecimal digits."""
-    result = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(CHUNK):
-            result.update(block)
-    return result.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_digest(path, expected):
