@@ -10,7 +10,7 @@ from recipes.training.recipe import builder, check_choice, check_count, check_fr
 from recipes.vision.vit import check_width
 
 # tiny, small: ours, for drawings of about 16 and 32 pixels a side on a CPU. base: what
-# https://github.com/lucidrains/DALLE-pytorch trains by default, `train_vae.py` and `train_dalle.py`, for 256 pixels and a
+# https://github.com/lucidrains/DALLE-pytorch trains by default, `train_vae.py` and `train_dalle.py`, for 128 pixels and a
 # GPU; the paper's own has 12 billion parameters.
 VARIANTS = {
     "tiny": {
