@@ -29,7 +29,7 @@ POINTS, SAMPLES = 8192, 2000
 SYSTEMS = {
     "vae": ("vae", {}, 100),
     "vqvae": ("vqvae", {}, 100),
-    "ddpm": ("diffusion", {"variant": "ddpm"}, 100),
+    "ddpm": ("diffusion", {"variant": "ddpm"}, 200),  # many of its steps see noise alone
     "v": ("diffusion", {"variant": "v"}, 100),
     "edm": ("diffusion", {"variant": "edm"}, 100),
     "flow": ("diffusion", {"variant": "flow"}, 100),
