@@ -122,6 +122,17 @@ def test_epsilon_of_the_files_is_remembered():
     assert micro(weights=TOKEN).get_layer("norm").epsilon == micro().get_layer("norm").epsilon == 1e-6
 
 
+def test_a_class_token_without_a_position(stored, tmp_path):
+    tensors = {name: np.array(tensor, "float32") for name, tensor in read_state_dict(TOKEN).items()}
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
+    tensors |= {f"blocks.{i}.ls{n}.gamma": np.full_like(tensors["norm.weight"], 0.5) for i in blocks for n in (1, 2)}
+    tensors["pos_embed"][:, 0] = 0
+    with_zero = micro(layer_scale=1e-6, weights=torch_files.write_state_dict(tmp_path / "zero.pth", tensors))
+    tensors["pos_embed"] = tensors["pos_embed"][:, 1:]
+    without = micro(layer_scale=1e-6, weights=torch_files.write_state_dict(tmp_path / "deit3.pth", tensors))
+    np.testing.assert_array_equal(*(model.predict(stored["small"], verbose=0) for model in (without, with_zero)))
+
+
 def test_another_number_of_classes_leaves_the_head_random():
     with pytest.warns(UserWarning, match="left random.*logits/kernel, logits/bias"):
         model = micro(5, weights=TOKEN)

@@ -60,7 +60,8 @@ VARIANTS = {
 # Rates are for these batch sizes: scale them in proportion for another.
 # deit: Touvron et al., 2021, https://arxiv.org/abs/2012.12877, table 9 and the code's main.py: 5e-4 at 512, batches of 1024.
 # deit3: Touvron et al., 2022, https://arxiv.org/abs/2204.07118, table 1 and the code's README_revenge.md, ViT-S (81.4 % on
-# ImageNet); base takes learning_rate=3e-3, drop_path=0.2, large 3e-3 and .45. Its class token has no position, ours has.
+# ImageNet); base takes learning_rate=3e-3, drop_path=0.2, large 3e-3 and .45. Its class token has no
+# position, which is one of 0 here.
 # small_data: Lee et al., 2021, https://arxiv.org/abs/2112.13492, section 4.1 and the code's main.py, for CIFAR and Tiny
 # ImageNet; RandAugment stands for its AutoAugment.
 TRAINING = {
@@ -158,8 +159,8 @@ def vit(
         variant: Row of `VARIANTS`: `"compact"`; `"tiny"`, `"small"`, `"base"`, `"large"`, with the pixels in [-1, 1]; or
             `"deit_tiny"`, `"deit_small"`, `"deit_base"`, the same networks with the pixels as ImageNet weights expect.
         weights: Path of a state dict of timm, or of a file or folder of transformers, or `None` for random weights.
-            Positions of another grid are interpolated. If the file's head has another number of classes, ours stays
-            random and a warning says so.
+            Positions of another grid are interpolated; files of DeiT III need `layer_scale=1e-6`. If the file's head has
+            another number of classes, ours stays random and a warning says so.
         patch_size: Side in pixels that becomes one token, a power of 2 for `"compact"`; `None` as the variant says: 16,
             or for `"compact"` the largest power of 2 up to 16 that leaves at least 7 tokens a side.
         width: Length of a token's vector, a multiple of 64, for `"compact"` of 32; `None` as the variant says.

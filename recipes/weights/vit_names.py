@@ -56,7 +56,10 @@ def load_weights(model, path, grid):
     tensors = timm_tensors(read_state_dict(path))
     positions = tensors.get("pos_embed", np.zeros(0))
     if positions.ndim == 3 and len(positions) == 1:  # or `assign` will say what is wrong
-        tensors["pos_embed"] = resize_positions(positions[0], grid, prefix=int("cls_token" in tensors))
+        positions, prefix = positions[0], int("cls_token" in tensors)
+        if prefix and "blocks.0.ls1.gamma" in tensors and math.isqrt(len(positions)) ** 2 == len(positions):
+            positions = np.concatenate([np.zeros_like(positions[:1]), positions])  # DeiT III: the class token has none
+        tensors["pos_embed"] = resize_positions(positions, grid, prefix)
     return assign(model, torch_names(model), tensors, optional_head=("logits", "target"))
 
 
