@@ -87,8 +87,8 @@ def predict(model, x, *, batch_size=256, verbose=0):
     if task == "multilabel":
         values = 1 / (1 + np.exp(-outputs))
         return Predictions(values, (values > 0.5).astype("int64"), names)
-    values = outputs
-    if outputs.min() < 0 or abs(outputs.sum(axis=-1) - 1).max() > 1e-2:  # logits, not a stranger's probabilities
+    values, stranger = outputs, "training" not in recipe
+    if not stranger or outputs.min() < 0 or abs(outputs.sum(axis=-1) - 1).max() > 1e-2:  # logits, not probabilities
         shifted = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         values = shifted / shifted.sum(axis=-1, keepdims=True)
     return Predictions(values, values.argmax(axis=-1), names)
