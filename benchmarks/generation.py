@@ -23,7 +23,7 @@ import recipes
 PATH = RESULTS / "generation.csv"
 # number of texts, arguments of recipes.gpt
 MODELS = {
-    "small": (1, {"variant": "small", "max_length": 1024}),
+    "gpt2": (1, {"variant": "gpt2"}),
     "4x256": (8, {"vocabulary_size": 256, "max_length": 1024, "width": 256, "depth": 4, "heads": 4}),
 }
 
