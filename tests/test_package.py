@@ -34,6 +34,7 @@ BACKEND_IMPORTS = {
     "recipes/sequence/compiled.py": {"tensorflow", "jax"},
     "recipes/training/finite.py": {"tensorflow", "jax"},
     "recipes/training/precision.py": {"tensorflow", "jax"},
+    "recipes/training/run.py": {"jax"},
     "recipes/generative/gradients.py": {"tensorflow", "jax", "torch"},
     "recipes/generative/phased.py": {"tensorflow", "jax", "torch"},
     "recipes/vision/gradients.py": {"jax"},
