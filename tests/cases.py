@@ -1065,6 +1065,7 @@ RECIPES = [
         LABELS,
         start=math.log(3),
         arguments={"variant": "2012", "widths": (8, 8, 16, 16, 16), "hidden": 32},
+        layers_of="alexnet",
     ),
     RecipeCase(
         "vit",

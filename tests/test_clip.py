@@ -227,6 +227,7 @@ def test_collapsed_embeddings_cost_the_logarithm_of_the_batch():
 # Training
 
 
+@pytest.mark.thorough
 def test_recipes_fit_learns_which_text_belongs_to_which_image():
     random = np.random.default_rng(0)
     colours = random.integers(0, 4, 64)

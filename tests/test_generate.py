@@ -47,7 +47,7 @@ def test_prompts_of_different_length_get_what_they_get_alone(model):
     assert recipes.generate(model, PROMPTS[:1], max_new_tokens=NEW, seed=3) == drawn[:1]
 
 
-@pytest.mark.parametrize("rotary", [False, True])
+@pytest.mark.parametrize("rotary", [pytest.param(False, marks=pytest.mark.thorough), True])
 def test_segments_change_no_text(rotary, monkeypatch):
     monkeypatch.setattr(decoding, "SEGMENT", 3)  # forked and joined several times, the last time behind the end
     model = lively(recipes.gpt(**SIZES | {"max_length": 20}, positions="rotary" if rotary else "learned"))

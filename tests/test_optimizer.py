@@ -340,7 +340,7 @@ print("largest difference", max(float(np.abs(a - b).max()) for a, b in zip(one, 
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
-@pytest.mark.parametrize("kind", ["AdamW", "SGD"])
+@pytest.mark.parametrize("kind", ["AdamW", pytest.param("SGD", marks=pytest.mark.thorough)])
 def test_two_replicas_equal_one(kind):
     """Without `global_clipnorm`: Keras clips the gradients of each replica before it adds them up."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "KERAS_BACKEND": "tensorflow"}

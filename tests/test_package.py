@@ -206,7 +206,7 @@ def test_readme(block, tmp_path, monkeypatch):
 # The longest, whose families the blocks of the README or the tests of their files show too.
 LONG_EXAMPLES = {
     *("clip", "convnext", "dalle", "diffusion", "explain", "lstm", "schedules", "training_recipes", "translate"),
-    *("fine_tune", "gan", "resnet", "tune", "vit"),
+    *("fine_tune", "gan", "gpt", "resnet", "tune", "vit"),
 }
 EXAMPLES = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.thorough] if path.stem in LONG_EXAMPLES else [])
