@@ -57,6 +57,11 @@ def test_segments_change_no_text(rotary, monkeypatch):
         assert text == list(1 + logits[:, 1:].argmax(axis=-1))
 
 
+def test_beams_move_no_more_than_they_need(model):
+    caches = decoding.Decoder(model).start(2, 8, looped=False)  # every step of a search puts all of them in another order
+    assert {leaf.shape[0] * leaf.shape[2] * leaf.shape[3] for leaf in keras.tree.flatten(caches)} == {2 * 8 * 8}
+
+
 def test_the_seed_fixes_what_is_drawn(model):
     first, again, other = (recipes.generate(model, PROMPTS, max_new_tokens=NEW, seed=seed) for seed in (1, 1, 2))
     assert first == again != other

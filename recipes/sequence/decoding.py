@@ -63,9 +63,11 @@ class Decoder:
         """Return what the decoder needs of the source, a list of tensors; `[]` of a model without one."""
         return list(self.encoder([source])) if self.encoder else []
 
-    def start(self, batch, length):
-        """Return empty caches with room for `length` tokens in each of `batch` rows."""
-        caches, length = {}, length + (SEGMENT if loops_copy() else 0)  # the last segment ends behind the last token
+    def start(self, batch, length, looped=True):
+        """Return empty caches with room for `length` tokens in each of `batch` rows; for `loop`, unless not `looped`."""
+        caches = {}
+        if looped and loops_copy():
+            length += SEGMENT  # its last segment ends behind the last token
         for name, layer in self.layers.items():
             if hasattr(layer, "start_cache"):
                 caches[name] = layer.start_cache(batch, length, layer.compute_dtype)

@@ -224,7 +224,7 @@ def search(model, job, beams, power=1.0):
     wide = beams * (1 + len(job.stop_ids))  # so many have `beams` among them that do not stop
 
     def run(tokens, lengths, source, end):
-        memory, caches = decoder.encode(source), decoder.start(rows, room)
+        memory, caches = decoder.encode(source), decoder.start(rows, room, looped=False)
         prompts = tokens
 
         def place(position, tokens, alive, ended, scores, logits):
