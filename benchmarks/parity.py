@@ -645,6 +645,12 @@ def our_logits(family, *, side=224, **arguments):
     return build
 
 
+def our_deit3(folder):
+    """Our DeiT III; the position of its class token, which is 0, does not count: the reference has none."""
+    model, parameters = our_logits("vit", variant="deit_small", layer_scale=1e-6)(folder)
+    return model, parameters - model.get_layer("class_token").output.shape[-1]
+
+
 def keras_reference(name, module, folder, images):
     """A model of keras.applications, its weights as `weights.npz`. Vectors are drawn anew, as in `shake`."""
     import keras
@@ -848,6 +854,9 @@ CASES = {
     ),
     "timm vit_base_patch16_224": Case(
         lambda *io: timm_reference("vit_base_patch16_224", *io, matrices=True), our_logits("vit", variant="base")
+    ),
+    "timm deit3_small_patch16_224": Case(
+        lambda *io: timm_reference("deit3_small_patch16_224", *io, matrices=True), our_deit3
     ),
     **{
         f"transformers CLIPModel {output}": Case(

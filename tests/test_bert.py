@@ -299,6 +299,7 @@ def test_a_model_of_tokens_takes_a_head_for_the_whole():
     assert recipes.replace_head(guess, 3, output="block0_norm2").output_shape == (None, 3)
 
 
+@pytest.mark.thorough
 def test_models_of_tokens_are_fine_tuned_and_show_their_blocks():
     random = np.random.default_rng(0)
     ids = random.integers(1, 20, (32, 6))

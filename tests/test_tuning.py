@@ -123,6 +123,7 @@ def test_bayesian():
     assert len(scores(found)) == 4 and np.isfinite(scores(found)).all()
 
 
+@pytest.mark.thorough
 def test_regression_with_categories_and_a_fraction():
     rng = np.random.default_rng(0)
     x = {"numeric": rng.normal(size=(80, 2)), "categories": rng.integers(0, 4, size=(80, 1))}
@@ -207,6 +208,7 @@ def test_hypermodel_serves_any_tuner(tmp_path):
     assert recipes.hypermodel(recipes.mlp, (13,), 3).build(keras_tuner.HyperParameters()).count_params() > 0
 
 
+@pytest.mark.thorough
 def test_a_builder_of_token_ids():
     ids = np.random.default_rng(0).integers(1, 20, (60, 6))
     sizes = {"vocabulary_size": 20, "max_length": 6, "width": 64, "depth": 1}
