@@ -1,12 +1,15 @@
-"""Training for a given time, the same for all systems of a benchmark."""
+"""Training for a given time, the same for all systems of a benchmark, and trained models that are kept for the next run."""
 
+import json
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 
 import recipes
 
+KEPT = Path(__file__).parents[1] / "runs"
 PROBE = 12  # timed steps, the first two of which are left out
 
 
@@ -46,6 +49,18 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
         "cpu_seconds": round(time.process_time() - cpu),
         "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
     }
+
+
+def kept(name, train):
+    """Return the model and the facts that `train()` returns; they are kept in runs/ and read from there the next time."""
+    folder, facts = KEPT / name, KEPT / f"{name}.json"
+    if facts.exists():
+        return recipes.load_model(folder), json.loads(facts.read_text())
+    model, found = train()
+    KEPT.mkdir(exist_ok=True)
+    recipes.save(model, folder)
+    facts.write_text(json.dumps(found))
+    return model, found
 
 
 def first(data, count):

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from budget import kept
 from rows import RESULTS, append, done, facts, read
 
 import recipes
@@ -63,10 +64,15 @@ def run(names, pictures, key, grid):
         keras.utils.set_random_seed(key["seed"])
         return recipes.dalle((SIZE, SIZE, 3), **{**sizes, **changes})
 
-    epochs = affordable(build, (ids[~held], pictures[~held]), 60 * key["minutes"])
-    model, start = build(), time.perf_counter()
-    recipes.fit(model, (ids[~held], pictures[~held]), epochs=epochs, seed=key["seed"], verbose=2)
-    spent = {"epochs": epochs, "seconds": round(time.perf_counter() - start)}
+    def train():
+        data = ids[~held], pictures[~held]
+        epochs = affordable(build, data, 60 * key["minutes"])
+        model, start = build(), time.perf_counter()
+        recipes.fit(model, data, epochs=epochs, seed=key["seed"], verbose=2)
+        return model, {"epochs": epochs, "seconds": round(time.perf_counter() - start)}
+
+    name = "_".join(str(key[part]) for part in ("arguments", "pictures", "minutes", "seed"))
+    model, spent = kept(f"dalle_emoji_{name}", train)
     settings = {name: key[name] for name in ("temperature", "guidance", "candidates")}
     settings |= {"rank": "likelihood"} if key["candidates"] > 1 else {}
     drawn = recipes.generate(model, ids, seed=key["seed"], **settings)

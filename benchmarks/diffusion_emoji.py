@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from budget import fit_within
+from budget import fit_within, kept
 from dalle_emoji import load, nearer_others
 from rows import RESULTS, append, done, facts, read
 
@@ -48,7 +48,8 @@ def main():
             keras.utils.set_random_seed(arguments.seed)
             return recipes.diffusion(pictures.shape[1:], len(names), variant=variant)
 
-        model, run = fit_within(build, (pictures, labels), 60 * arguments.minutes)
+        name = f"diffusion_emoji_{variant}_{len(names)}_{arguments.minutes:g}_{arguments.seed}"
+        model, run = kept(name, lambda build=build: fit_within(build, (pictures, labels), 60 * arguments.minutes))
         drawn = model.sample(len(names), labels=labels, seed=arguments.seed, guidance=arguments.guidance)
         pairs = np.concatenate([pictures[:40], drawn[:40]], axis=2)  # (pairs, 32, 64, 3)
         save_grid(pairs, GRIDS / f"emoji_names_{variant}_{arguments.minutes:g}.png", columns=5, scale=2)

@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from budget import fit_within
+from budget import fit_within, kept
 from rows import RESULTS, append, done, facts, read
 
 import recipes
@@ -30,7 +30,6 @@ from recipes.callbacks import save_grid
 
 PATH = RESULTS / "generative.csv"
 GRIDS = Path(__file__).parents[1] / "docs" / "samples"
-KEPT = Path(__file__).parents[1] / "runs"
 SYSTEMS = {  # ours: builder, its arguments
     "real": None,
     "vae": ("vae", {}),
@@ -93,18 +92,17 @@ def measure(system, train, real, network, arguments, name):
     return {**{key: f"{found[key]:.4f}" for key in MEASURES}, **run}
 
 
-def features(name, train, labels):
+def features(name, pictures, labels):
     """Return the network whose features are compared; it is trained once, with the defaults of `recipes.resnet`."""
-    path = KEPT / f"features_{name}"
-    if path.exists():
-        model = recipes.load_model(path)
-    else:
+
+    def train():
         keras.utils.set_random_seed(0)
-        model = recipes.resnet(train.shape[1:], int(labels.max()) + 1)
+        model = recipes.resnet(pictures.shape[1:], int(labels.max()) + 1)
         few = 20_000  # of Fashion-MNIST: .90 of the test pictures right after 4 epochs
-        recipes.fit(model, (train[:few], labels[:few]), epochs=max(4, 20_000 // len(train)), verbose=2)
-        KEPT.mkdir(exist_ok=True)
-        recipes.save(model, path)
+        recipes.fit(model, (pictures[:few], labels[:few]), epochs=max(4, 20_000 // len(pictures)), verbose=2)
+        return model, {}
+
+    model, _ = kept(f"features_{name}", train)
     return recipes.features(model, "features")
 
 

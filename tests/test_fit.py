@@ -32,6 +32,14 @@ def test_trains_adapts_and_reports_the_rate():
     assert set(history.history) == {"accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"}
 
 
+def test_the_step_is_traced_once():
+    model, traces = wine_mlp(), []
+    step = model.train_step
+    model.train_step = lambda *arguments: traces.append(1) or step(*arguments)
+    recipes.fit(model, wine(), epochs=1, batch_size=89, verbose=0)  # two batches of one size, which JAX compiles for
+    assert len(traces) == 1
+
+
 def test_adapts_to_the_training_part_only():
     x, y = wine()
     model = wine_mlp()

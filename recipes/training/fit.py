@@ -160,6 +160,8 @@ def fit(
     check_count("accumulate", accumulate)
     set_accumulation(model, accumulate)
     guard(model)
+    if model.built and not model.optimizer.built:  # or TensorFlow makes its state in the first step, and traces that twice
+        model.optimizer.build(model.trainable_variables)
     with computing_in(model, precision), stream_errors(model):
         if directory is None:
             return run(epochs=epochs, initial_epoch=initial_epoch)
@@ -324,8 +326,6 @@ def fit_in(directory, model, train, validation, run, settings, initial_epoch, sa
         check_count("save_steps", save_steps)
     if not model.built:
         raise ValueError("model must be built to be trained in a directory: give it a keras.Input, or call it once.")
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     settle(model.optimizer)  # its rate is one of the facts
     cadence = {"save_seconds": save_seconds, "save_steps": save_steps}
     with open_run(directory, model, train, validation, settings=settings, **cadence) as opened:

@@ -26,6 +26,10 @@ def gradients(function, variables):
 
 def differences(function, variable, step=1e-5):
     """Return the gradient of the scalar `function()` by `variable` from central differences."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        function = tf.function(function, autograph=False)  # it is called twice for each number
     value = keras.ops.convert_to_numpy(variable)
     gradient = np.zeros(value.size)
     for i in range(value.size):

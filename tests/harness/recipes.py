@@ -244,6 +244,8 @@ def fit(model, case, steps, callbacks=()):
     data = (case.x,) if case.y is None else (case.x, case.y)
     examples = len(keras.tree.flatten(data)[0])
     data = keras.tree.map_structure(lambda a: np.concatenate([a] * steps), data)
+    if not model.optimizer.built:  # or the step is traced twice
+        model.optimizer.build(model.trainable_variables)
     return model.fit(*data, batch_size=examples, shuffle=False, verbose=0, callbacks=list(callbacks))
 
 
