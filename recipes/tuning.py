@@ -17,7 +17,8 @@ import keras
 import keras_tuner
 import numpy as np
 
-from recipes.training.fit import fit, prepare, training_settings
+from recipes.training.fit import fit, training_settings
+from recipes.training.prepare import prepare
 from recipes.training.recipe import check_choice, check_count, get_recipe, refresh_loss, set_recipe
 
 # What decides between two trials, as the task is usually judged: (value in the history, direction)

@@ -17,7 +17,7 @@ from recipes.data.photo import (
     random_resized_crop,
     three_augment,
 )
-from recipes.training.fit import prepare
+from recipes.training.prepare import prepare
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 12, 16, 3)).astype("uint8")

@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 
 import recipes
 from recipes.training.checks import check_arrays
-from recipes.training.fit import default_batch_size, prepare
+from recipes.training.prepare import default_batch_size, prepare
 
 pytestmark = pytest.mark.any_backend
 

@@ -12,7 +12,7 @@ import recipes
 from recipes.data import Batches, image_folder, load, split
 from recipes.data import folder as module
 from recipes.data.augment import automatic
-from recipes.training.fit import prepare
+from recipes.training.prepare import prepare
 
 COLOURS = {"blue": (0, 0, 250), "green": (0, 250, 0), "red": (250, 0, 0)}
 ENDINGS = ("png", "jpg", "webp", "bmp", "gif")

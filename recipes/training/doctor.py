@@ -10,7 +10,8 @@ import numpy as np
 from recipes.training import examination
 from recipes.training.check_setup import check_setup
 from recipes.training.check_streams import stream_errors
-from recipes.training.fit import prepare, training_settings
+from recipes.training.fit import training_settings
+from recipes.training.prepare import prepare
 from recipes.training.recipe import check_count, get_recipe, set_recipe
 
 # What the checks of `recipes.fit` say, by words of the message: the finding's name, and why it matters.

@@ -14,7 +14,6 @@ from recipes.callbacks import WarmupCosine
 from recipes.data.pipeline import fit_batches
 from recipes.layers import MaskedPool, PaddingMask
 from recipes.training.checks import check_arrays
-from recipes.training.fit import default_batch_size, prepare
 from recipes.training.graph import (
     find_head,
     find_output,
@@ -27,6 +26,7 @@ from recipes.training.graph import (
     set_trainable,
     sources_of,
 )
+from recipes.training.prepare import default_batch_size, prepare
 from recipes.training.recipe import (
     check_classes,
     check_count,
