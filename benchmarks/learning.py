@@ -16,10 +16,7 @@ Needs keras-hub for its rows. Rows already in benchmarks/results/learning.csv ar
 
 import argparse
 import ast
-import csv
-import datetime
 import os
-import platform
 import time
 from pathlib import Path
 
@@ -27,25 +24,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from budget import PROBE, Steps
+from rows import RESULTS, append, done, facts, read
 
 import recipes
 
-RESULTS = Path(__file__).parent / "results" / "learning.csv"
-FIELDS = [
-    "data",
-    "minutes",
-    "system",
-    "seed",
-    "accuracy",
-    "epochs",
-    "seconds",
-    "cpu_seconds",
-    "parameters",
-    "date",
-    "made_with",
-]
+PATH = RESULTS / "learning.csv"
 HELD_OUT = -10_000  # where the images begin that settings are chosen by
-PROBE = 12  # timed steps, the first two of which are left out
 
 
 def main():
@@ -66,13 +51,14 @@ def main():
         print(f"{system}, {settings}: {found:.4f} after {arguments.choose} epochs", flush=True)
     for seed in [] if arguments.choose else arguments.seeds:
         for system in arguments.systems:
-            key = {"data": arguments.data.name, "minutes": f"{arguments.minutes:g}", "system": system, "seed": str(seed)}
-            if not any(all(row[k] == v for k, v in key.items()) for row in read()):
-                append({**key, **measure(system, seed, train, test, 60 * arguments.minutes)})
-    for row in read():
+            key = {"data": arguments.data.name, "minutes": f"{arguments.minutes:g}", "cores": len(os.sched_getaffinity(0))}
+            key |= {"system": system, "seed": seed}
+            if not done(PATH, key):
+                append(PATH, {**key, **measure(system, seed, train, test, 60 * arguments.minutes), **facts()})
+    for row in read(PATH):
         print(
             f"{row['system']:36s} seed {row['seed']}: {float(row['accuracy']):.4f}, {row['epochs']} epochs in "
-            f"{float(row['seconds']):.0f} s, {int(row['parameters']):,} parameters"
+            f"{float(row['seconds']):.0f} s of {row['cores']} cores, {int(row['parameters']):,} parameters"
         )
 
 
@@ -169,9 +155,6 @@ def measure(system, seed, train, test, seconds):
         "seconds": round(elapsed),
         "cpu_seconds": round(cpu),
         "parameters": model.count_params(),
-        "date": datetime.date.today().isoformat(),
-        "made_with": f"recipes {recipes.__version__}, keras {keras.__version__} on {keras.backend.backend()}, "
-        f"Python {platform.python_version()}, {len(os.sched_getaffinity(0))} cores",
     }
 
 
@@ -182,33 +165,6 @@ def choose(family, settings, x, y, epochs):
     recipes.fit(model, (x[:HELD_OUT], y[:HELD_OUT]), epochs=epochs, verbose=0)
     found = model.predict(x[HELD_OUT:], batch_size=256, verbose=0)
     return float(np.mean(np.argmax(found, axis=-1) == y[HELD_OUT:]))
-
-
-class Steps(keras.callbacks.Callback):
-    """Notes the time after each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.times = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.times.append(time.perf_counter())
-
-
-def read():
-    if not RESULTS.exists():
-        return []
-    with open(RESULTS, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(row):
-    new = not RESULTS.exists()
-    with open(RESULTS, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
