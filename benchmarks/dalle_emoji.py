@@ -34,6 +34,7 @@ def main():
     parser.add_argument("--data", required=True, help="emoji.npz")
     parser.add_argument("--minutes", type=float, default=20.0, help="of training")
     parser.add_argument("--arguments", default="", help="arguments of recipes.dalle, such as codes=512,width=256")
+    parser.add_argument("--precision", help="of recipes.fit, such as auto or mixed_bfloat16")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--candidates", type=int, default=1, help="ranked by the likelihood")
@@ -43,12 +44,13 @@ def main():
     arguments = parser.parse_args()
     names, pictures = load(arguments.data, arguments.pictures)
     for seed in range(arguments.seeds):
-        key = {name: getattr(arguments, name) for name in ("minutes", "arguments", "temperature", "guidance", "candidates")}
+        chosen = ("minutes", "arguments", "precision", "temperature", "guidance", "candidates")
+        key = {name: getattr(arguments, name) or "" for name in chosen}
         key |= {"pictures": len(names), "seed": seed}
         if not done(FILE, {**key, "part": "learned"}):
             run(names, pictures, key, arguments.grid)
     for row in (row for row in read(FILE) if row["pictures"] == str(len(names))):
-        print(*(row[name] for name in ("minutes", "arguments", "seed", "part", "nearer", "rank", "epochs")))
+        print(*(row[name] for name in ("minutes", "arguments", "precision", "seed", "part", "nearer", "rank", "epochs")))
 
 
 def run(names, pictures, key, grid):
@@ -66,12 +68,13 @@ def run(names, pictures, key, grid):
 
     def train():
         data = ids[~held], pictures[~held]
-        epochs = affordable(build, data, 60 * key["minutes"])
+        precision = key["precision"] or None
+        epochs = affordable(build, data, 60 * key["minutes"], precision)
         model, start = build(), time.perf_counter()
-        recipes.fit(model, data, epochs=epochs, seed=key["seed"], verbose=2)
+        recipes.fit(model, data, epochs=epochs, seed=key["seed"], precision=precision, verbose=2)
         return model, {"epochs": epochs, "seconds": round(time.perf_counter() - start)}
 
-    name = "_".join(str(key[part]) for part in ("arguments", "pictures", "minutes", "seed"))
+    name = "_".join(str(key[part]) for part in ("arguments", "precision", "pictures", "minutes", "seed"))
     model, spent = kept(f"dalle_emoji_{name}", train)
     settings = {name: key[name] for name in ("temperature", "guidance", "candidates")}
     settings |= {"rank": "likelihood"} if key["candidates"] > 1 else {}
@@ -97,12 +100,13 @@ def load(path, most):
     return names[order], np.round(small).astype("uint8")
 
 
-def affordable(build, data, seconds):
+def affordable(build, data, seconds, precision):
     """Return the number of epochs that fit in a time, from timed steps of both stages."""
     model, clock = build(first_stage=0.5), Clock()
     size = model.recipe["training"]["batch_size"]
     rows = np.arange(2 * PROBE * size) % len(data[0])
-    recipes.fit(model, tuple(part[rows] for part in data), epochs=1, batch_size=size, verbose=0, callbacks=[clock])
+    few = tuple(part[rows] for part in data)
+    recipes.fit(model, few, epochs=1, batch_size=size, precision=precision, verbose=0, callbacks=[clock])
     steps = np.diff(clock.times)
     first, second = np.median(steps[1 : PROBE - 1]), np.median(steps[PROBE:])
     share = build().settings["first_stage"]
