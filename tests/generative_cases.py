@@ -146,7 +146,7 @@ GENERATIVE_FAMILIES = [
         recipes.vae_space,
         shape=(28, 28, 1),
         classes=None,
-        presets={"small": 370_946, "base": 2_213_122, "dense": 547_665},
+        presets={"small": 379_266, "base": 2_229_634, "dense": 547_665},
         small={"width": 8, "latent": 2},
         small_shape=(8, 8, 1),
         bad=(

@@ -21,7 +21,7 @@ VARIANTS = {
         "latent": 128,
         "penalty": 10.0,
         "n_critic": 5,
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-4,
         "momentum": 0.5,
         "beta_2": 0.9,
     },

@@ -17,8 +17,8 @@ from recipes.training.recipe import builder, check_choice, check_fraction, compi
 # channels where the grid is smaller; base: twice as wide, with residual blocks.
 # dense: after Kingma & Welling, 2014, https://arxiv.org/abs/1312.6114, section 5, which has one layer of 500 units.
 VARIANTS = {
-    "small": {"width": 32, "depth": 0, "latent": 32, "components": 1, "dense": False},
-    "base": {"width": 64, "depth": 1, "latent": 64, "components": 1, "dense": False},
+    "small": {"width": 32, "depth": 0, "latent": 32, "components": 128, "dense": False},
+    "base": {"width": 64, "depth": 1, "latent": 64, "components": 128, "dense": False},
     "dense": {"width": 256, "depth": 2, "latent": 16, "components": 32, "dense": True},
 }
 LIKELIHOODS = ("gaussian", "bernoulli")
