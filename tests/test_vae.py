@@ -44,7 +44,7 @@ def test_densities_and_divergences():
 
 def test_the_loss_is_the_bound():
     """Reconstruction plus beta times the weight times what exceeds the free nats, of the model's own outputs."""
-    model = recipes.vae((9, 8, 1), width=8, latent=3, beta=0.5, free_bits=0.02)
+    model = recipes.vae((9, 8, 1), width=8, latent=3, components=1, beta=0.5, free_bits=0.02)
     x = model.to_network(IMAGES)
     mean, log_variance = map(numpy, model.posterior(x))
     state = numpy(model.random.state)
