@@ -22,6 +22,7 @@ def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, 
         `keras.callbacks.History`.
     """
     data, skipped = train, 0
+    build_optimizer(model)
     if run is not None:
         skipped = run.batch if initial_epoch == run.epoch else 0
         arguments = {**arguments, "callbacks": run.around(model, train, epochs=epochs, **arguments)}
@@ -38,6 +39,12 @@ def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, 
     finally:
         if isinstance(train, Batches):
             train.initial_batch = 0
+
+
+def build_optimizer(model):
+    """Make the state of the optimizer before the first step, in which TensorFlow would make it, and trace the step again."""
+    if model.built and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _dataset(batches, first, last, skipped=0):

@@ -6,7 +6,7 @@ import warnings
 import keras
 
 from recipes.data.batches import Batches
-from recipes.data.pipeline import fit_batches
+from recipes.data.pipeline import build_optimizer, fit_batches
 from recipes.training.check_setup import check_setup
 from recipes.training.check_streams import stream_callbacks, stream_errors
 from recipes.training.finite import StopOnNonFinite, guard
@@ -153,8 +153,6 @@ def fit(
     check_count("accumulate", accumulate)
     set_accumulation(model, accumulate)
     guard(model)
-    if model.built and not model.optimizer.built:  # or TensorFlow makes its state in the first step, and traces that twice
-        model.optimizer.build(model.trainable_variables)
     with computing_in(model, precision), stream_errors(model):
         if directory is None:
             return run(epochs=epochs, initial_epoch=initial_epoch)
@@ -198,6 +196,7 @@ def fit_in(directory, model, train, validation, run, settings, initial_epoch, sa
         check_count("save_steps", save_steps)
     if not model.built:
         raise ValueError("model must be built to be trained in a directory: give it a keras.Input, or call it once.")
+    build_optimizer(model)
     settle(model.optimizer)  # its rate is one of the facts
     cadence = {"save_seconds": save_seconds, "save_steps": save_steps}
     with open_run(directory, model, train, validation, settings=settings, **cadence) as opened:
