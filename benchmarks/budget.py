@@ -52,7 +52,10 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
 
 
 def kept(name, train):
-    """Return the model and the facts that `train()` returns; they are kept in runs/ and read from there the next time."""
+    """Return the model and the facts that `train()` returns; they are kept in runs/ and read from there the next time.
+
+    A changed default is not noticed: delete runs/ after one.
+    """
     folder, facts = KEPT / name, KEPT / f"{name}.json"
     if facts.exists():
         return recipes.load_model(folder), json.loads(facts.read_text())

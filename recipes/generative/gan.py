@@ -12,7 +12,7 @@ from recipes.weights.gan_names import load_generator
 
 # dcgan: Radford et al., 2016, https://arxiv.org/abs/1511.06434, section 4, and torch's examples/dcgan; wgan_gp: Gulrajani
 # et al., 2017, https://arxiv.org/abs/1704.00028, algorithm 1 and appendix F, at five times their rate, which is for 100,000
-# steps: on Fashion-MNIST, after 800 of the generator, theirs had a Frechet distance of 16.9, this one 3.9; r3gan: Huang
+# steps: on Fashion-MNIST, after 940 of the generator, theirs had a Frechet distance of 16.9, this one 3.9; r3gan: Huang
 # et al., 2024, https://arxiv.org/abs/2501.05441, table 6 (CIFAR-10 starts at a penalty of .05, FFHQ-64 at 2) and their
 # train.py, whose batches of 512 and widths of 768 are for eight GPUs: here both are what two CPU cores can train at 28 to
 # 32 pixels.

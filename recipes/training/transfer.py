@@ -202,4 +202,5 @@ def _average(x, model):
 
 
 def ids_of(objects):
+    """Return the identities of some objects, as a set: layers and variables do not compare."""
     return {id(o) for o in objects}
