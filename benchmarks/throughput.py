@@ -2,10 +2,11 @@
 
     python benchmarks/throughput.py [--rounds 3] [--rows resnet50v1 ...] [--systems recipes ...] [--steps 5]
 
-Each system runs in a process of its own, one after the other, round after round; a row's ratio is the median, over the
-rounds, of ours to a peer of that round. What the systems are: image_systems.py, sequence_systems.py, generative_systems.py.
-Run it in an environment that has keras-hub, torch, timm and transformers beside recipes, on an idle machine. Results:
-benchmarks/results/throughput.csv, a line a process; rows that are there are not run again.
+Each system runs in a process of its own, one after the other, round after round, every other round backwards; a row's
+ratio is the median, over the rounds, of ours to a peer of that round. What the systems are: image_systems.py,
+sequence_systems.py, generative_systems.py. Run it in an environment that has keras-hub, torch, timm and transformers beside
+recipes, on an idle machine. Results: benchmarks/results/throughput.csv, a line a process; rows that are there are not run
+again.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main():
         return
     for number in range(arguments.rounds):
         for row in arguments.rows:
-            for system in ROWS[row]:
+            for system in ROWS[row][:: -1 if number % 2 else 1]:
                 key = {"row": row, "system": system, "round": number}
                 if (not arguments.systems or system in arguments.systems) and not done(PATH, key):
                     append(PATH, {**key, **run(row, system, arguments.steps)})
