@@ -32,7 +32,8 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
     size, clock = model.recipe["training"]["batch_size"], Steps()
     total = len(keras.tree.flatten(data)[0])
     size = min(size, total)
-    recipes.fit(model, first(data, PROBE * size), epochs=1, batch_size=size, verbose=0, callbacks=[clock])
+    passes = -(-PROBE * size // total)  # of data that are fewer than the timed steps want
+    recipes.fit(model, first(data, PROBE * size), epochs=passes, batch_size=size, verbose=0, callbacks=[clock])
     step = float(np.median(np.diff(clock.times)[1:])) if len(clock.times) > 2 else 0.01
     affordable = seconds / (step * total / size)
     epochs, examples = min(most, max(1, int(affordable))), total

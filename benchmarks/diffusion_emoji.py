@@ -52,7 +52,7 @@ def main():
         model, run = kept(name, lambda build=build: fit_within(build, (pictures, labels), 60 * arguments.minutes))
         drawn = model.sample(len(names), labels=labels, seed=arguments.seed, guidance=arguments.guidance)
         pairs = np.concatenate([pictures[:40], drawn[:40]], axis=2)  # (pairs, 32, 64, 3)
-        save_grid(pairs, GRIDS / f"emoji_names_{variant}_{arguments.minutes:g}.png", columns=5, scale=2)
+        save_grid(pairs, GRIDS / f"emoji_names_{variant}_{len(names)}_{arguments.minutes:g}.png", columns=5, scale=2)
         shares = nearer_others(drawn, pictures, pictures)
         measured = {"nearer": f"{(shares < 0.1).mean():.3f}", "rank": f"{shares.mean():.4f}"}
         append(PATH, {**key, **measured, **run, **facts()})
