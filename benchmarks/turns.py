@@ -1,10 +1,10 @@
-"""Ours beside one Keras peer in one process, step by step in turns: CPU time of training and of predicting.
+"""Ours beside one Keras peer in one process, about a second each in turns: CPU time of training and of predicting.
 
-    python benchmarks/turns.py [--rows bert_small ddpm ...] [--turns 15]
+    python benchmarks/turns.py [--rows bert_small ddpm ...] [--turns 9]
 
 benchmarks/throughput.py gives each system a process of its own, as its users have it, and its ratios differ from round to
 round by up to a tenth. Here both meet the same machine at the same moment, so that a hundredth can be told, but not their
-memory. A ratio is the median CPU time of the peer's steps over that of ours: above 1, ours is faster. Rows already in
+memory. A ratio is the median CPU time of the peer's turns over that of ours: above 1, ours is faster. Rows already in
 benchmarks/results/turns.csv are not run again.
 """
 
@@ -16,13 +16,14 @@ from rows import RESULTS, append, done, facts, read
 from throughput import MODULES, ROWS, WHAT
 
 PATH = RESULTS / "turns.csv"
+TURN = 1.0  # seconds
 PEERS = ("keras.applications", "keras_hub", "keras", "by hand")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--turns", type=int, default=9)
     arguments = parser.parse_args()
     for row in arguments.rows:
         for peer in [system for system in ROWS[row] if system in PEERS]:
@@ -39,16 +40,24 @@ def compare(row, peer, turns):
     ours, theirs = (module.steps(row, system)[0] for system in ("recipes", peer))
     ratios = dict.fromkeys(WHAT, "")
     for what in ours:
-        times = {"ours": [], "theirs": []}
-        for turn in range(-2, turns):
-            for name, step in (("ours", ours[what]), ("theirs", theirs[what]))[:: -1 if turn % 2 else 1]:
-                start = time.process_time()
-                step()
-                if turn >= 0:
-                    times[name].append(time.process_time() - start)
-        ratios[what] = f"{statistics.median(times['theirs']) / statistics.median(times['ours']):.3f}"
-        print(row, peer, what, ratios[what], flush=True)
+        both = [ours[what], theirs[what]]
+        times = [[], []]
+        for step in both:
+            cpu_time(step, 2)
+        steps = max(1, round(TURN / cpu_time(both[0], 1)))
+        for turn in range(turns):
+            for i in (1, 0) if turn % 2 else (0, 1):
+                times[i].append(cpu_time(both[i], steps))
+        ratios[what] = f"{statistics.median(times[1]) / statistics.median(times[0]):.3f}"
+        print(row, peer, what, ratios[what], f"{steps} steps a turn", flush=True)
     return ratios
+
+
+def cpu_time(step, steps):
+    start = time.process_time()
+    for _ in range(steps):
+        step()
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
