@@ -13,7 +13,7 @@ KEPT = Path(__file__).parents[1] / "runs"
 PROBE = 12  # timed steps, the first two of which are left out
 
 
-def fit_within(build, data, seconds, most=10_000, verbose=2):
+def fit_within(build, data, seconds, most=10_000, verbose=2, **settings):
     """Train what `build()` returns with `recipes.fit` for as long as the time allows.
 
     A few timed steps say how many epochs that is. Where it is less than one, the model sees only the first of the examples.
@@ -24,6 +24,7 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
         seconds: Time of training, without building and compiling.
         most: Number of epochs at most.
         verbose: As in `keras.Model.fit`.
+        **settings: Of `recipes.fit`.
 
     Returns:
         `(model, facts)`: the trained model, and a dict of `epochs`, `examples`, `seconds`, `cpu_seconds`, `parameters`.
@@ -33,8 +34,9 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
     total = len(keras.tree.flatten(data)[0])
     size = min(size, total)
     passes = -(-PROBE * size // total)  # of data that are fewer than the timed steps want
-    recipes.fit(model, first(data, PROBE * size), epochs=passes, batch_size=size, verbose=0, callbacks=[clock])
-    step = float(np.median(np.diff(clock.times)[1:])) if len(clock.times) > 2 else 0.01
+    recipes.fit(model, first(data, PROBE * size), epochs=passes, batch_size=size, verbose=0, callbacks=[clock], **settings)
+    usual = np.mean if settings.get("group_by_length") else np.median  # long texts take longer than short ones
+    step = float(usual(np.diff(clock.times)[1:])) if len(clock.times) > 2 else 0.01
     affordable = seconds / (step * total / size)
     epochs, examples = min(most, max(1, int(affordable))), total
     if affordable < 1:
@@ -42,7 +44,7 @@ def fit_within(build, data, seconds, most=10_000, verbose=2):
         data = first(data, examples)
     print(f"{model.name}: {1000 * step:.0f} ms a step of {size}, so {epochs} epochs of {examples}", flush=True)
     model, clock, start, cpu = build(), Steps(), time.perf_counter(), time.process_time()
-    recipes.fit(model, data, epochs=epochs, batch_size=size, verbose=verbose, callbacks=[clock])
+    recipes.fit(model, data, epochs=epochs, batch_size=size, verbose=verbose, callbacks=[clock], **settings)
     return model, {
         "epochs": epochs,
         "examples": examples,

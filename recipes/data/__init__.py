@@ -15,6 +15,7 @@ _PUBLIC = {
     "Info": "recipes.data.loading",
     "split": "recipes.data.splitting",
     "Batches": "recipes.data.batches",
+    "GroupedBatches": "recipes.data.lengths",
     "mask_tokens": "recipes.data.masking",
     "windows": "recipes.data.windowing",
     "seasonal_naive": "recipes.data.windowing",

@@ -155,6 +155,10 @@ class Batches(keras.utils.PyDataset):
             x, y = self.mix(x, y, self._generator(epoch, index, 1))
         return (x, y) if self.sample_weight is None else (x, y, self.sample_weight[rows])
 
+    def shapes(self, epoch):
+        """Return the shape of each leaf of the batches, with `None` for what differs from batch to batch."""
+        return [(None, *leaf.shape[1:]) for leaf in keras.tree.flatten(self.batch(epoch, 0))]
+
     def order(self, epoch):
         """Return the row numbers in the order `epoch` serves them, shape `(samples,)`: a pure function."""
         if self._cached_order[0] != epoch:

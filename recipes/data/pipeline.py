@@ -3,7 +3,6 @@
 import keras
 
 from recipes.data.batches import Batches
-from recipes.data.shuffled import ShuffledBatches
 
 
 def fit_batches(model, train, *, validation_data=None, epochs, initial_epoch=0, run=None, **arguments):
@@ -60,12 +59,7 @@ def _dataset(batches, first, last, skipped=0):
     steps = len(batches)
     example = batches.batch(first, 0)
     types = [tf.as_dtype(leaf.dtype) for leaf in keras.tree.flatten(example)]
-    shapes = [(None, *leaf.shape[1:]) for leaf in keras.tree.flatten(example)]
-    if isinstance(batches, ShuffledBatches) and steps > 1:  # rows of one batch may be longer than those of another
-        other = [leaf.shape for leaf in keras.tree.flatten(batches.batch(first, 1))]
-        shapes = [
-            tuple(n if n == m else None for n, m in zip(*pair, strict=True)) for pair in zip(shapes, other, strict=True)
-        ]
+    shapes = batches.shapes(first)
 
     def read(number):
         return keras.tree.flatten(batches.batch(*divmod(int(number), steps)))

@@ -46,6 +46,12 @@ class ShuffledBatches(Batches):
         parts = tuple(part for part in batch if part is not None) if isinstance(batch, (tuple, list)) else (batch,)
         return keras.tree.map_structure(np.asarray, parts)
 
+    def shapes(self, epoch):
+        """Return the shape of each leaf of the batches, with `None` for what differs between the first two."""
+        first, other = super().shapes(epoch), keras.tree.flatten(self.batch(epoch, min(1, len(self) - 1)))
+        pairs = zip(first, (leaf.shape for leaf in other), strict=True)
+        return [tuple(n if n == m else None for n, m in zip(*pair, strict=True)) for pair in pairs]
+
 
 def shuffled(data, seed):
     """Return `ShuffledBatches` of a `PyDataset` that leaves its order to Keras; anything else as it is.

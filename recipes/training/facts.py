@@ -9,6 +9,7 @@ import numpy as np
 
 import recipes
 from recipes.data.batches import Batches
+from recipes.data.lengths import GroupedBatches
 from recipes.training.recipe import get_recipe
 
 _ROWS = 16 << 20  # bytes hashed at a time
@@ -79,7 +80,7 @@ def first_batch(data):
 def _data(data):
     if data is None:
         return None
-    if isinstance(data, Batches) and type(data).batch is Batches.batch:
+    if isinstance(data, Batches) and type(data).batch in (Batches.batch, GroupedBatches.batch):
         parts = {"x": data.x, "y": data.y, "sample_weight": data.sample_weight}
         leaves = {name: keras.tree.flatten(part) for name, part in parts.items() if part is not None}
         shapes = {name: [f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in part] for name, part in leaves.items()}

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from recipes.data.batches import Batches
+from recipes.data.lengths import GroupedBatches
 from recipes.data.shares import round_up
 from recipes.data.shuffled import shuffled
 from recipes.data.splitting import count
@@ -29,13 +30,15 @@ def prepare(
     seed=0,
     sample_weight=None,
     class_weight=None,
+    group_by_length=False,
     initial_epoch=0,
 ):
     """Check the data and turn them into what `model.fit` takes.
 
     Args:
         model: Model to train; its `Standardize` layers are adapted if they are not.
-        data, validation, batch_size, augment, mix, seed, sample_weight, class_weight, initial_epoch: As in `fit`.
+        data, validation, batch_size, augment, mix, seed, sample_weight, class_weight, group_by_length, initial_epoch: As in
+            `fit`.
 
     Returns:
         `(train, validation)`: a `recipes.data.Batches` and `Batches` or `None`, or the datasets that came in.
@@ -60,7 +63,7 @@ def prepare(
     classes = count_classes(model)
     check = model.check_data if generative else functools.partial(check_arrays, model, classes=classes)
     if not isinstance(data, tuple):
-        _check_dataset(model, data, validation, sample_weight)
+        _check_dataset(model, data, validation, sample_weight, group_by_length)
         if isinstance(validation, tuple):
             validation = Batches(*check(*validation, name="validation"), round_up(256), shuffle=False)
         return shuffled(check_stream(model, data, "data"), seed), check_stream(model, validation, "validation")
@@ -91,7 +94,8 @@ def prepare(
     if not callable(mix):
         mix = automatic_mix(mix, classes)
     batch_size = _batch_size(model, training, batch_size, count(x))
-    train = Batches(
+    batches = functools.partial(GroupedBatches, **_padding(model, training["task"])) if group_by_length else Batches
+    train = batches(
         x,
         y,
         batch_size,
@@ -103,6 +107,19 @@ def prepare(
         initial_epoch=initial_epoch,
     )
     return train, validation
+
+
+def _padding(model, task):
+    """Return what `GroupedBatches` must know of a model that reads padded ids."""
+    recipe = get_recipe(model)
+    padding_id = recipe.get("arguments", {}).get("padding_id")
+    if padding_id == "variant":  # GPT's says whether there is one
+        padding_id = recipe["training"].get("padding_id")
+    if padding_id is None:
+        raise ValueError(
+            "group_by_length must be False for a model that reads no padded ids. Build it with padding_id= if it does."
+        )
+    return {"padding_id": padding_id, "token_targets": task in ("tokens", "language_model")}
 
 
 def default_batch_size(examples, preferred):
@@ -165,11 +182,13 @@ def _with_targets(data):
     return data
 
 
-def _check_dataset(model, data, validation, sample_weight):
+def _check_dataset(model, data, validation, sample_weight, group_by_length):
     if isinstance(data, (np.ndarray, list, dict)):
         raise ValueError("data must be (x, y), a tuple of two arrays, to train on arrays. Received: x without y")
     if isinstance(validation, float):
         raise ValueError("validation must be data, not a fraction, unless data are arrays (x, y).")
+    if group_by_length:
+        raise ValueError("group_by_length must be False unless data are arrays: a dataset has batches of its own.")
     if sample_weight is not None:
         raise ValueError("sample_weight goes with arrays (x, y); let a dataset yield (x, y, sample_weight).")
     if any(isinstance(layer, Standardize) and not layer.adapted for layer in model.layers):
