@@ -5,9 +5,9 @@
 A line of the data is a word and its sounds in ARPAbet: `abbey	AE1 B IY0`. The split is fixed: of the sorted words, shuffled
 with seed 0, 2,000 for the test, 2,000 to choose settings by, the rest for training. A word is wrong unless every sound is
 right, the stress of its vowels included. Training words of more than 14 letters or sounds, 1 in 150, are left out, since all
-rows would be as long as the longest; none of the test words are. Ours is
-`recipes.fit(model, pairs, epochs=E, group_by_length=True)` with the defaults of the builder, E the largest number of epochs that a few timed steps say fits into the minutes.
-Decoding is a beam search with 4 beams. Nobody sees the test words before the end.
+rows would be as long as the longest; none of the test words are. Ours is `recipes.fit(model, pairs, epochs=E,
+group_by_length=True)` with the defaults of the builder, E the largest number of epochs that a few timed steps say fits into
+the minutes. Decoding is a beam search with 4 beams. Nobody sees the test words before the end.
 
 Rows already in benchmarks/results/spelling.csv are not run again. `--words N` trains on N words, to try the script.
 """
