@@ -48,7 +48,8 @@ class SinusoidPosition(keras.layers.Layer):
                 f"sequence length {length} exceeds max_length {self.max_length}: truncate, or build the model with a "
                 "larger max_length."
             )
-        return tokens + ops.cast(self.embedding[: ops.shape(tokens)[1]], tokens.dtype)
+        rows = ops.convert_to_tensor(self.embedding)[: ops.shape(tokens)[1]]  # numpy takes no length that is a tensor
+        return tokens + ops.cast(rows, tokens.dtype)
 
     def start_cache(self, batch, length, dtype):
         """Return the cache: there is nothing to remember."""

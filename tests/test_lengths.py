@@ -108,6 +108,15 @@ def test_fit_learns_and_goes_on_bit_for_bit(tmp_path):
         train(tmp_path / "whole", group_by_length=False)
 
 
+def test_a_transformer_is_traced_once_for_all_lengths():
+    pairs = {"source": texts(64, 30), "target": texts(64, 20, seed=1)}
+    model, traces = recipes.transformer(vocabulary_size=12, width=16, heads=2, depth=1), []
+    call = model.compute_loss
+    model.compute_loss = lambda *args, **kwargs: (traces.append(1), call(*args, **kwargs))[1]
+    history = recipes.fit(model, pairs, group_by_length=True, epochs=2, batch_size=8, verbose=0)
+    assert len(traces) == 1 and history.history["loss"][1] < history.history["loss"][0]
+
+
 def test_refuses_what_has_no_padded_ids():
     with pytest.raises(ValueError, match=r"group_by_length must be False .* reads no padded ids"):
         recipes.fit(recipes.mlp((3,), 2, adapt=np.eye(3)), (np.eye(3), np.arange(3) % 2), group_by_length=True, epochs=1)
