@@ -35,7 +35,8 @@ def main():
             found = epoch_seconds(recipes.transformer(**sizes), pairs, grouped)
             plain = plain or found
             row = {"data": name, "examples": arguments.examples, "group_by_length": grouped}
-            print(append(PATH, {**row, "cpu_seconds": f"{found:.1f}", "share": f"{found / plain:.2f}", **facts()}), flush=True)
+            row |= {"cpu_seconds": f"{found:.1f}", "share": f"{found / plain:.2f}"}
+            print(append(PATH, {**row, **facts()}), flush=True)
 
 
 def epoch_seconds(model, pairs, grouped):
