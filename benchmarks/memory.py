@@ -1,6 +1,6 @@
 """Peak memory of training a GPT on one long text, with attention all at once and in chunks.
 
-    python benchmarks/memory.py [--length 4096] [--chunks 0 512 128]
+    python benchmarks/memory.py [--length 4096] [--chunks 0 512]
 
 4 blocks of 128, 4 heads, a batch of one text, three steps; each number of queries at a time in a process of its own, 0: all
 at once. `peak_mb` is the largest resident memory of the process, `start_mb` what it was before the first step, the model
@@ -25,7 +25,7 @@ STEPS = 3
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--length", type=int, default=4096)
-    parser.add_argument("--chunks", type=int, nargs="+", default=[0, 512, 128])
+    parser.add_argument("--chunks", type=int, nargs="+", default=[0, 512])
     parser.add_argument("--one", type=int, metavar="CHUNK", help="what a process of its own runs")
     arguments = parser.parse_args()
     if arguments.one is not None:

@@ -34,7 +34,8 @@ def test_every_text_once_beside_texts_of_its_length_and_only_padding_is_cut():
     lengths = [len(x[0]) for x, _ in (batches.batch(1, i) for i in range(len(batches)))]
     assert lengths != sorted(lengths) and lengths != sorted(lengths, reverse=True)
     assert np.array_equal(batches.order(1), GroupedBatches(ids, None, 4, padding_id=0, seed=3).order(1))
-    assert not np.array_equal(batches.order(1), batches.order(2))
+    first, second = ({frozenset(batches.batch(epoch, i)[1].tolist()) for i in range(len(batches))} for epoch in (1, 2))
+    assert len(first & second) < 5  # others meet in the next epoch
 
 
 def test_counts_the_padding_on_the_right_alone():

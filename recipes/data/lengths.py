@@ -5,15 +5,18 @@ import numpy as np
 from recipes.data.batches import Batches
 from recipes.data.splitting import leaves
 
-WINDOW = 50  # batches whose texts are sorted together: more would leave less to chance, fewer more padding
+# Batches whose texts are sorted together: more would leave less to chance, fewer more padding. Of few texts a quarter, or
+# the same would meet in every epoch.
+WINDOW = 50
 MULTIPLE = 8  # tokens: of so many lengths fewer are compiled, and matrices fit the hardware better
 
 
 class GroupedBatches(Batches):
     """Serves token ids so that texts of like length share a batch, which ends where its longest text does.
 
-    As in `Batches` the order is a pure function of `(seed, epoch)`: the texts are shuffled, those of every 50 batches sorted
-    by length, and their batches shuffled again. A model that does not see padding computes the same of a text, in less time.
+    As in `Batches` the order is a pure function of `(seed, epoch)`: the texts are shuffled, those of every 50 batches, or of
+    each quarter if they are few, sorted by length, and the batches shuffled again. A model that does not see padding computes
+    the same of a text, in less time.
 
     Args:
         x: Ids `(examples, length)`, padded on the right, or a dict of such arrays, each cut by itself.
@@ -28,10 +31,10 @@ class GroupedBatches(Batches):
 
     Example:
 
-    >>> ids = np.array([[5, 0, 0, 0, 0, 0, 0, 0, 0], [6, 7, 0, 0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6, 7, 8, 9]])
-    >>> batches = GroupedBatches(ids, np.arange(3), 2, padding_id=0)
-    >>> sorted(batches[i][0].shape for i in range(2))
-    [(1, 8), (2, 9)]
+    >>> ids = np.array([[5, 0, 0, 0, 0, 0, 0, 0, 0], [6, 7, 0, 0, 0, 0, 0, 0, 0]])
+    >>> batches = GroupedBatches(ids, np.arange(2), 2, padding_id=0)
+    >>> batches[0][0].shape
+    (2, 8)
     """
 
     def __init__(self, x, y, batch_size, *, padding_id, token_targets=False, **settings):
@@ -46,7 +49,7 @@ class GroupedBatches(Batches):
     def order(self, epoch):
         """Return the row numbers in the order `epoch` serves them, shape `(samples,)`: a pure function."""
         if self._cached_groups[0] != epoch:
-            window = WINDOW * self.batch_size
+            window = self.batch_size * max(1, min(WINDOW, self.num_samples // (4 * self.batch_size)))
             rows = super().order(epoch)
             parts = [rows[start : start + window] for start in range(0, len(rows), window)]
             rows = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in parts])
