@@ -15,8 +15,8 @@ class GroupedBatches(Batches):
     """Serves token ids so that texts of like length share a batch, which ends where its longest text does.
 
     As in `Batches` the order is a pure function of `(seed, epoch)`: the texts are shuffled, those of every 50 batches, or of
-    each quarter if they are few, sorted by length, and the batches shuffled again. A model that does not see padding computes
-    the same of a text, in less time.
+    each quarter if they are few, sorted by length, and the batches shuffled again. A model that does not see padding
+    computes the same of a text, in less time.
 
     Args:
         x: Ids `(examples, length)`, padded on the right, or a dict of such arrays, each cut by itself.
