@@ -16,6 +16,7 @@ from recipes.generative.noising import (
     table_of_sigmas,
 )
 from recipes.generative.samplers import SAMPLERS
+from tests.harness.state import dtype_policy
 
 RANDOM = np.random.default_rng(0)
 DATA = RANDOM.uniform(-1, 1, (6, 4, 4, 1)).astype("float32")
@@ -231,3 +232,12 @@ def test_samplers_spend_their_steps_where_data_are(variant):
     levels = recipes.diffusion((2,), variant=variant, width=16, depth=1).sigmas(20)
     assert len(levels) == 21 and levels[-1] == 0 and (np.diff(levels) < 0).all()
     assert (levels < 10).sum() >= 10
+
+
+@pytest.mark.parametrize("denoiser", ["unet", "transformer"])
+def test_patches_leave_the_network_in_float32_under_mixed_precision(denoiser):
+    with dtype_policy("mixed_bfloat16"):
+        model = recipes.diffusion((8, 8, 1), denoiser=denoiser, patch_size=2, width=32, depth=1)
+    inputs = {"data": DATA[:2].repeat(2, 1).repeat(2, 2), "noise": np.zeros(2, "float32")}
+    assert numpy_of(model.network(inputs)).dtype == "float32"
+    assert np.isfinite(model.fit(DATA.repeat(2, 1).repeat(2, 2) * 127 + 128, verbose=0).history["loss"]).all()

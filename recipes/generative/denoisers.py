@@ -218,11 +218,11 @@ def image(x, data_shape, patch_size, size):
     )(x)
     if patch_size == 1:
         return x
-    x = keras.layers.Reshape((rows, columns, patch_size, patch_size * channels), name="output_patches")(x)
-    x = keras.layers.Permute((1, 3, 2, 4), name="output_rows")(
-        x
-    )  # (batch, rows, patch_size, columns, patch_size * channels)
-    return keras.layers.Reshape((height, width, channels), name="output_image")(x)
+    exact = {"dtype": "float32"}  # or the policy's dtype would round what the convolution put out
+    x = keras.layers.Reshape((rows, columns, patch_size, patch_size * channels), **exact, name="output_patches")(x)
+    # to (batch, rows, patch_size, columns, patch_size * channels)
+    x = keras.layers.Permute((1, 3, 2, 4), **exact, name="output_rows")(x)
+    return keras.layers.Reshape((height, width, channels), **exact, name="output_image")(x)
 
 
 def count_levels(sides):
