@@ -240,4 +240,3 @@ def test_patches_leave_the_network_in_float32_under_mixed_precision(denoiser):
         model = recipes.diffusion((8, 8, 1), denoiser=denoiser, patch_size=2, width=32, depth=1)
     inputs = {"data": DATA[:2].repeat(2, 1).repeat(2, 2), "noise": np.zeros(2, "float32")}
     assert numpy_of(model.network(inputs)).dtype == "float32"
-    assert np.isfinite(model.fit(DATA.repeat(2, 1).repeat(2, 2) * 127 + 128, verbose=0).history["loss"]).all()

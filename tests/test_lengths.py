@@ -1,5 +1,7 @@
 """`group_by_length`: texts of like length share a batch, nothing but padding is cut, and training goes on bit for bit."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -116,6 +118,20 @@ def test_a_transformer_is_traced_once_for_all_lengths():
     model.compute_loss = lambda *args, **kwargs: (traces.append(1), call(*args, **kwargs))[1]
     history = recipes.fit(model, pairs, group_by_length=True, epochs=2, batch_size=8, verbose=0)
     assert len(traces) == 1 and history.history["loss"][1] < history.history["loss"][0]
+
+
+def test_fine_tuning_reads_cut_batches():
+    ids, labels = texts(64, 30), np.arange(64) % 3
+    model = recipes.bert(task="embed", vocabulary_size=12, max_length=32, width=16, depth=1, heads=2)
+    seen, arguments = [], {"epochs": 2, "batch_size": 8, "group_by_length": True, "verbose": 0}
+    original = GroupedBatches.batch
+    with mock.patch.object(GroupedBatches, "batch", lambda *place: seen.append(original(*place)) or seen[-1]):
+        model, history = recipes.fine_tune(model, (ids, labels), **arguments)
+    lengths = {x.shape[1] for x, _ in seen}
+    assert model.output_shape == (None, 3) and np.isfinite(history.history["loss"]).all()
+    assert len(lengths) > 1 and max(lengths) <= 32 and len(seen) >= 16
+    with pytest.raises(ValueError, match="group_by_length must be False .* reads no padded ids"):
+        recipes.fine_tune(recipes.mlp((3,), 2, adapt=np.eye(3)), (np.eye(3), np.arange(3)), group_by_length=True)
 
 
 def test_refuses_what_has_no_padded_ids():

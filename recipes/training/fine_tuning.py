@@ -29,6 +29,7 @@ def fine_tune(
     augment="auto",
     num_classes=None,
     seed=0,
+    group_by_length=False,
     callbacks=(),
     verbose="auto",
 ):
@@ -61,6 +62,7 @@ def fine_tune(
         augment: As in `recipes.fit`.
         num_classes: Number of classes; `None`: as many as the labels of `data` and `validation` show.
         seed: Integer that fixes order, augmentation and the split.
+        group_by_length: As in `recipes.fit`.
         callbacks: Keras callbacks; they see two trainings, with one count of the epochs.
         verbose: As in `keras.Model.fit`.
 
@@ -101,7 +103,8 @@ def fine_tune(
     model, examples, warning = _fit_head(model, data, validation, num_classes)
     if batch_size is None and examples:
         batch_size = default_batch_size(examples, STRANGER["batch_size"])
-    train, validation = prepare(model, data, validation, batch_size=batch_size, augment=augment, seed=seed)
+    settings = {"batch_size": batch_size, "augment": augment, "seed": seed, "group_by_length": group_by_length}
+    train, validation = prepare(model, data, validation, **settings)
     if warning:
         warnings.warn(warning, stacklevel=2)
 
