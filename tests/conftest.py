@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of scikit-learn: a process runs on each core
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if os.environ["KERAS_BACKEND"] == "jax":
     os.environ.setdefault(  # the networks of the tests are tiny: compiling them is what takes time
         "XLA_FLAGS",
@@ -16,6 +17,12 @@ import keras
 import pytest
 
 import recipes.tuning  # noqa: F401, with keras-tuner and what else tests import, to be there before the freeze
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # rewriting the graph of a tiny network takes a tenth of all the time, and saves nothing
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 gc.set_threshold(20_000, 20, 50)
 
