@@ -7,6 +7,7 @@ lowers it for CUDA.
     python tests/gpu_audit.py resnet    # audits the first row of tests/cases.py that a builder of this name has
 """
 
+import functools
 import sys
 
 import keras
@@ -97,12 +98,14 @@ def missing_kernels(graph):
 
 
 def _has_gpu_kernel(node):
+    return any(all(_accepts(constraint, node) for constraint in kernel.constraint) for kernel in _gpu_kernels(node.op))
+
+
+@functools.cache  # each call parses all the kernels of the operation
+def _gpu_kernels(op):
     from tensorflow.python.framework import kernels
 
-    return any(
-        kernel.device_type in ("GPU", "DEFAULT") and all(_accepts(constraint, node) for constraint in kernel.constraint)
-        for kernel in kernels.get_registered_kernels_for_op(node.op).kernel
-    )
+    return [k for k in kernels.get_registered_kernels_for_op(op).kernel if k.device_type in ("GPU", "DEFAULT")]
 
 
 def _accepts(constraint, node):
