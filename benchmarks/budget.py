@@ -30,7 +30,7 @@ def fit_within(build, data, seconds, most=10_000, verbose=2, **settings):
         `(model, facts)`: the trained model, and a dict of `epochs`, `examples`, `seconds`, `cpu_seconds`, `parameters`.
     """
     model = build()
-    size, clock = model.recipe["training"]["batch_size"], Steps()
+    size, clock = settings.pop("batch_size", model.recipe["training"]["batch_size"]), Steps()
     total = len(keras.tree.flatten(data)[0])
     size = min(size, total)
     passes = -(-PROBE * size // total)  # of data that are fewer than the timed steps want
