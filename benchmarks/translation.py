@@ -6,8 +6,9 @@ A line of the data is a German sentence and its English translation. The split i
 seed 0, 1,000 for the test, 1,000 to choose settings by, the rest for training, without those that share their German or
 English with either. The subwords of both languages are one vocabulary of 4,000, bytes joined by their frequency in the
 training pairs. Ours is `recipes.fit(model, pairs, epochs=E, group_by_length=True)`, E the largest number of epochs that a
-few timed steps say fits into the minutes, but at most 60: the pairs are few, and more passes only learn them by heart. `seq2seq` and `transformer` have more dropout
-than by default, for few pairs; those with `_32` have what is default, but batches of 32, for more steps in the time.
+few timed steps say fits into the minutes, but at most 60: the pairs are few, and more passes only learn them by heart.
+`seq2seq` and `transformer` have more dropout than by default, for few pairs; those with `_32` have what is default, but
+batches of 32, for more steps in the time.
 Decoding is a beam search with 4 beams. chrF and BLEU are sacrebleu's, with its signatures in the row; higher is better, and
 100 is the most. `copy` puts the German out as it is.
 
