@@ -18,12 +18,6 @@ import pytest
 
 import recipes.tuning  # noqa: F401, with keras-tuner and what else tests import, to be there before the freeze
 
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
-
-    # rewriting the graph of a tiny network takes a tenth of all the time, and saves nothing
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 gc.set_threshold(20_000, 20, 50)
 
 pytest.register_assert_rewrite("tests.harness")  # so that a failing check shows the values it compared
@@ -42,6 +36,14 @@ THOROUGH_ON_JAX = {
     *("test_recipe[bert_masked-check_learns]", "test_recipe[clip-check_learns]", "test_recipe[convnext-check_learns]"),
     "test_recipe[efficientnet-check_gpu]",
 }
+
+
+def pytest_configure(config):
+    """Leave the graphs of tiny networks as they are, which saves a tenth of the time; `make test-all` rewrites them."""
+    if keras.backend.backend() == "tensorflow" and "not thorough" in config.option.markexpr:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.hookimpl(tryfirst=True)
